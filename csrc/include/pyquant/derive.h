@@ -1,0 +1,101 @@
+/* derive: from scales, zero points and float weights to the integer constants of an op.
+ *
+ * The only place where a multiplier, an integer weight or a table comes from: calibration, QAT,
+ * simulation and convert all call it, hence agree. Everything in float64 in the order written;
+ * no result depends on threads or ISA. Sources: NUMERICS "Numbers", "Scales", "Tables" and the
+ * family headers. Specification: tests/spec/. All return PQ_ERR_VALUE for scales outside
+ * [2^-100, 2^100] or not finite, PQ_ERR_NAN for NaN weights, PQ_ERR_OVERFLOW for a multiplier too large to encode.
+ */
+#ifndef PYQUANT_DERIVE_H
+#define PYQUANT_DERIVE_H
+
+#include "pyquant/attention.h"
+#include "pyquant/exec.h"
+#include "pyquant/types.h"
+
+/* M = f * 2^e, f in [1/2, 1): m = rne(f * 2^31), s = 31 - e; m == 2^31 becomes (2^30, e + 1).
+ * M too small (s > 62) is (2^30, 62), which gives 0 for every int32; s < 1 is PQ_ERR_OVERFLOW;
+ * M must be > 0 and finite. */
+PQ_NODISCARD pq_status pq_derive_dyadic(const pq_exec *exec, double real, pq_dyadic *dyadic);
+
+/* Weight scales, one per output channel: s_w = max(absmax / quant_max, |bias| / (s_x * 2^30)),
+ * 1 if both are 0, rounded to float32 and kept in [2^-100, 2^100]; quant_max = 2^(bits-1) - 1,
+ * bits in [2, 8]. bias may be NULL. */
+PQ_NODISCARD pq_status pq_derive_weight_scale(const pq_exec *exec, size_t n, size_t k,
+                                              const float *w, const float *bias, float x_scale,
+                                              int bits, float *w_scale);
+
+/* w_q = clamp(rne(w / s_w), -quant_max, quant_max) (float32 division, as quantize_f32);
+ * bias_q = rne(bias / (s_x * s_w)) (float64), PQ_ERR_OVERFLOW outside int32 or if
+ * |bias_q| + 255 * sum |w_q| > 2^31 - 1; (multiplier, shift) = dyadic((s_x * s_w) / s_y). */
+PQ_NODISCARD pq_status pq_derive_gemm(const pq_exec *exec, size_t n, size_t k, const float *w,
+                                      const float *bias, const float *w_scale, int bits,
+                                      float x_scale, float y_scale, int8_t *w_q, int32_t *bias_q,
+                                      int32_t *multiplier, uint8_t *shift);
+
+/* M = s_q * s_k * softmax_scale * log2(e) * 32 (left to right, in float64). `keys` bounds k_len;
+ * head_dim and has_mask bound Delta: D = 2 * 255 * 128 * head_dim (+ 2^25 with an additive mask).
+ * s is the largest in [1, 31] for which m = rne(M * 2^s) in [1, 2^32), delta_max =
+ * min(ceil(480 * 2^s / m), D) and delta_max * m + 2^(s-1) < 2^32; if M * 2^31 rounds to 0, m = 0 ... every
+ * Delta is nothing and delta_max = 0; none fits (M huge): PQ_ERR_OVERFLOW.
+ * pmax (attention.h), T, and requant = dyadic(s_v / s_y). */
+PQ_NODISCARD pq_status pq_derive_attention(const pq_exec *exec, pq_softmax_method method,
+                                           pq_affine q, pq_affine k, pq_affine v, pq_affine y,
+                                           double softmax_scale, size_t head_dim, size_t keys,
+                                           bool has_mask, pq_softmax *softmax, pq_dyadic *requant);
+
+/* An additive float mask as integers. mask <= -1e30 (-inf, finfo.min) is an exclusion: keep = 0 and
+ * mask_add = 0. Otherwise keep = 1 and mask_add = rne(mask / (s_q * s_k * softmax_scale)) clamped to
+ * +-2^24. *any_add, *any_excluded tell whether an array is needed at all. */
+PQ_NODISCARD pq_status pq_derive_mask(const pq_exec *exec, size_t n, const float *mask,
+                                      float q_scale, float k_scale, double softmax_scale,
+                                      int32_t *mask_add, uint8_t *keep, bool *any_add,
+                                      bool *any_excluded);
+
+/* E = rne(C^2 * eps / s_x^2), PQ_ERR_OVERFLOW above 2^61. gain[c] = rne(gamma[c] / s_y * 2^(s-16)),
+ * offset[c] = rne(beta[c] / s_y * 2^s), with s the largest in [1, 62] for which every |gain| < 2^31
+ * and every |offset| < 2^61. gamma NULL is ones, beta NULL zeros. */
+PQ_NODISCARD pq_status pq_derive_layernorm(const pq_exec *exec, size_t channels, const float *gamma,
+                                           const float *beta, double epsilon, float x_scale,
+                                           float y_scale, uint64_t *epsilon_q, int32_t *gain,
+                                           int64_t *offset, int32_t *shift);
+
+/* s_a / s_y and s_b / s_y on one shift: the larger by pq_derive_dyadic, the other rne(M * 2^s). */
+PQ_NODISCARD pq_status pq_derive_add(const pq_exec *exec, float a_scale, float b_scale,
+                                     float y_scale, int32_t *a_multiplier, int32_t *b_multiplier,
+                                     int32_t *shift);
+
+/* Any real function tabulated over an int8 grid:
+ * table[q + 128] = clamp(rne(f((q - z_x) * s_x) / s_y) + z_y, quant_min, quant_max), in float64.
+ * f NaN is PQ_ERR_NAN. */
+typedef enum pq_unary {
+    PQ_UNARY_IDENTITY = 0,
+    PQ_UNARY_RELU,
+    PQ_UNARY_GELU,      /* x/2 * (1 + erf(x / sqrt 2)) */
+    PQ_UNARY_GELU_TANH, /* the tanh approximation of torch */
+    PQ_UNARY_QUICK_GELU, /* x * sigmoid(1.702 x) */
+    PQ_UNARY_SILU,
+    PQ_UNARY_SIGMOID,
+    PQ_UNARY_TANH,
+    PQ_UNARY_HARDSWISH,
+    PQ_UNARY_HARDSIGMOID,
+    PQ_UNARY_RELU6,
+    PQ_UNARY_ELU, /* alpha = 1 */
+    PQ_UNARY_MISH,
+    PQ_UNARY_SOFTPLUS,
+    PQ_UNARY_EXP,
+    PQ_UNARY_ABS,
+    PQ_UNARY_SQUARE,
+    PQ_UNARY_COUNT
+} pq_unary;
+
+/* "identity", "relu", "gelu", ...; NULL outside the enum. */
+const char *pq_unary_name(pq_unary function);
+double pq_unary_value(pq_unary function, double x);
+PQ_NODISCARD pq_status pq_derive_table(const pq_exec *exec, pq_unary function, pq_affine x,
+                                       pq_affine y, int8_t table[256]);
+/* The same from 256 given real values f((q - z_x) * s_x), q = -128..127 (any user function). */
+PQ_NODISCARD pq_status pq_derive_table_values(const pq_exec *exec, const double values[256],
+                                              pq_affine y, int8_t table[256]);
+
+#endif

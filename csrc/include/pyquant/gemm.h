@@ -1,0 +1,62 @@
+/* gemm_s8s8: s8 activations times s8 weights, requantized per output column.
+ *
+ *   acc[i][j] = sum_p (x[i][p] - z_x) * w[j][p] + bias[j]                          (int32, exact)
+ *   y[i][j]   = clamp(rnu(acc[i][j], multiplier[j], shift[j]) + z_y, quant_min, quant_max)
+ *   y[i][j]   = acc[i][j]                                         where y_type is PQ_S32
+ *
+ * operand     shape   layout                                             aliasing
+ * x           m, k    s8, rows ldx elements apart (ldx >= k)             may not overlap y
+ * w           n, k    s8, the layout of torch.nn.Linear, packed once     -
+ * bias        n       s32, or NULL for zeros; NOT compensated: packing folds -z_x * sum(w) itself
+ * multiplier  n       s32 in [2^30, 2^31)                                unused for PQ_S32
+ * shift       n       u8 in [1, 62]                                      unused for PQ_S32
+ * y           m, n    s8, s16 or s32, rows ldy elements apart            may not overlap x
+ *
+ * Edges: m = 0 is a no-op; n = 0 too; k = 0 gives the bias. All m, n, k are allowed within sizes.
+ *
+ * Overflow. With |x - z_x| <= 255, |acc| <= |bias[j]| + 255 * sum_p |w[j][p]|, and packing refuses
+ * (PQ_ERR_OVERFLOW) a column where that passes 2^31 - 1. Kernels may split the sum as
+ * sum x*w + (bias - z_x * sum w), or with u8 activations x + 128: each piece is computed modulo
+ * 2^32 (uint32 in C, wrapping in SIMD), and the final value is in range, hence exact.
+ *
+ * Rounding: rnu.h. Source: NUMERICS "Numbers", "Affine operands".
+ */
+#ifndef PYQUANT_GEMM_H
+#define PYQUANT_GEMM_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "pyquant/exec.h"
+#include "pyquant/types.h"
+
+/* Weights packed for one kernel of this machine, with bias, compensation and requantization in
+ * the kernel's own layout. Immutable after packing: any number of threads may use one. */
+typedef struct pq_gemm_weights pq_gemm_weights;
+
+typedef struct pq_gemm_pack_args {
+    size_t n, k;
+    const int8_t *w;           /* n, k contiguous */
+    const int32_t *bias;       /* n, or NULL */
+    const int32_t *multiplier; /* n, or NULL if y_type is PQ_S32 */
+    const uint8_t *shift;      /* n, or NULL if y_type is PQ_S32 */
+    int32_t x_zero_point;      /* in [-128, 127] */
+    pq_dtype y_type;           /* PQ_S8, PQ_S16 or PQ_S32 */
+    pq_clamp out;              /* ignored for PQ_S32 */
+} pq_gemm_pack_args;
+
+/* Checks every constant and packs for the best eligible kernel. PQ_ERR_VALUE (a multiplier, shift,
+ * zero point or clamp out of range), PQ_ERR_OVERFLOW (accumulator bound, names the column),
+ * PQ_ERR_NOMEM. *weights is NULL on failure; free with pq_gemm_weights_free (NULL allowed). */
+PQ_NODISCARD pq_status pq_gemm_s8s8_pack(const pq_exec *exec, const pq_gemm_pack_args *args,
+                                         pq_gemm_weights **weights);
+void pq_gemm_weights_free(pq_gemm_weights *weights);
+
+/* Only the checks of pq_gemm_s8s8_pack (the program validator calls it). */
+PQ_NODISCARD pq_status pq_gemm_s8s8_check(const pq_exec *exec, const pq_gemm_pack_args *args);
+
+/* y = x times packed weights. x: m rows, ldx elements apart; y: of the packed y_type. */
+PQ_NODISCARD pq_status pq_gemm_s8s8(const pq_exec *exec, size_t m, const int8_t *x, size_t ldx,
+                                    const pq_gemm_weights *weights, void *y, size_t ldy);
+
+#endif
