@@ -1,0 +1,88 @@
+/* Ranges are handed out one by one through an atomic counter, not by an `omp for`: a range may be
+ * skipped after a stop, and only the calling thread may poll. */
+#define _POSIX_C_SOURCE 200809L /* pthread_atfork */
+
+#include <assert.h>
+#include <stdatomic.h>
+
+#include "core/driver.h"
+
+#if defined(_OPENMP)
+
+#include <omp.h>
+#include <pthread.h>
+
+/* libgomp keeps its sleeping workers in a pool that a fork copies without the threads: the
+ * child's next parallel region would wait for them for ever. */
+static atomic_bool forked;
+
+static void in_child(void) {
+    atomic_store(&forked, true);
+}
+
+/* At load, not at the first parallel region: torch may have filled the same pool before. If the
+ * handler cannot be registered (no memory at load), the child is no worse off than with torch. */
+__attribute__((constructor)) static void watch_forks(void) {
+    (void)pthread_atfork(NULL, NULL, in_child);
+}
+
+static bool must_be_serial(void) {
+    /* Inside a caller's own region the processors are taken already. */
+    return atomic_load_explicit(&forked, memory_order_relaxed) || omp_in_parallel();
+}
+
+static pq_status openmp_for(const pq_exec *exec, size_t count, size_t grain, pq_range_fn body,
+                            void *task) {
+    assert(grain >= 1);
+    const size_t ranges = pq_range_count(count, grain);
+    if (exec->num_threads <= 1 || ranges <= 1 || must_be_serial()) {
+        return pq_run_serial(exec, count, grain, body, task, pq_poll_throttled);
+    }
+    const int threads = ranges < (size_t)exec->num_threads ? (int)ranges : exec->num_threads;
+    atomic_size_t next = 0;
+    atomic_bool stop = false;
+#pragma omp parallel num_threads(threads) default(none) \
+    shared(exec, count, grain, body, task, ranges, next, stop)
+    {
+        const int slot = omp_get_thread_num(); /* 0 is the calling thread */
+        for (;;) {
+            if (slot == 0 && pq_poll_throttled(exec)) {
+                atomic_store_explicit(&stop, true, memory_order_relaxed);
+            }
+            if (atomic_load_explicit(&stop, memory_order_relaxed)) {
+                break;
+            }
+            const size_t range = atomic_fetch_add_explicit(&next, 1, memory_order_relaxed);
+            if (range >= ranges) {
+                break;
+            }
+            const size_t begin = range * grain;
+            body(task, begin, pq_range_end(begin, count, grain), slot);
+        }
+    }
+    return stop ? pq_fail(exec, PQ_ERR_INTERRUPTED, "interrupted") : PQ_OK;
+}
+
+static int default_threads(void) {
+    return must_be_serial() ? 1 : omp_get_max_threads();
+}
+
+#else
+
+static pq_status openmp_for(const pq_exec *exec, size_t count, size_t grain, pq_range_fn body,
+                            void *task) {
+    return pq_run_serial(exec, count, grain, body, task, pq_poll_throttled);
+}
+
+static int default_threads(void) {
+    return 1;
+}
+
+#endif
+
+pq_exec pq_exec_openmp(int num_threads, char *message, size_t message_size) {
+    pq_exec exec = pq_exec_serial(message, message_size);
+    exec.parallel_for = openmp_for;
+    exec.num_threads = num_threads < 1 ? default_threads() : num_threads;
+    return exec;
+}

@@ -1,0 +1,24 @@
+# Compiler flags of the C code. Read by csrc/Makefile and by setup.py, so: plain `NAME = words`, no functions.
+
+# -ffp-contract=off: clang would otherwise fuse x*s+z wherever FMA is on, and results would depend on the ISA.
+PQ_CFLAGS = -std=c11 -O2 -g -fPIC -fopenmp -ffp-contract=off -fno-math-errno -fvisibility=hidden
+PQ_WARNINGS = -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wstrict-prototypes
+PQ_CXXFLAGS = -std=c++17 -O2 -g -fPIC -fvisibility=hidden -fvisibility-inlines-hidden -Wall -Wextra -Wshadow -Wconversion
+
+# The suffix of a file's name decides what it may use; a file without one gets the baseline of its architecture.
+PQ_X86_SUFFIXES = avx2 avx512 avx512vnni
+PQ_ARM_SUFFIXES = neon neondot
+PQ_FLAGS_avx2 = -mavx2
+PQ_FLAGS_avx512 = -mavx512f -mavx512bw -mavx512vl -mavx512dq
+PQ_FLAGS_avx512vnni = -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni
+PQ_FLAGS_neon =
+PQ_FLAGS_neondot = -march=armv8.2-a+dotprod
+
+# gcc 12 spills wide register tiles with partial redundancy elimination; clang does not know the flag.
+PQ_GCC_FLAGS_avx512 = -fno-tree-pre
+PQ_GCC_FLAGS_avx512vnni = -fno-tree-pre
+
+# The emulated test build of the AVX-512 files.
+PQ_FLAGS_simde = -mavx2 -DPQ_SIMDE
+
+PQ_FAMILIES = core gemm attention layernorm elementwise layout quantize derive observe sim engine
