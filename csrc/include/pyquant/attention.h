@@ -30,8 +30,9 @@
  * hence y = clamp(rnu(-z_v) + z_y) with z_v's term dropped, that is clamp(z_y). causal: key j is
  * excluded for j > i + (k_len - q_len).
  *
- * Bounds. |score| <= 255 * 128 * d + 2^24 < 2^31 for d <= 32767. vmax = max(128, quant range of
- * |v - z_v|) <= 255; L <= pmax * k_len and |O - z_v * L| <= vmax * pmax * k_len <= 2^31 - 1:
+ * Bounds. |score| <= 255 * 128 * d + 2^24 < 2^31 for d <= 32767. vmax = max(127 - z_v, 128 + z_v)
+ * bounds |v - z_v| over all of int8, whatever grid v has: stored bytes are not to be trusted. It
+ * lies in [128, 255]; L <= pmax * k_len and |O - z_v * L| <= vmax * pmax * k_len <= 2^31 - 1:
  * pq_attention_check demands it, and derive chooses pmax = min(16383, (2^31 - 1) / (vmax * keys)).
  * delta_max * m + 2^(s-1) < 2^32 and s_r in [1, 62] for L in [1, pmax * k_len]: checked too.
  * Relative error of m_r below 2^-30.
