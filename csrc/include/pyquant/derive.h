@@ -4,7 +4,8 @@
  * simulation and convert all call it, hence agree. Everything in float64 in the order written;
  * no result depends on threads or ISA. Sources: NUMERICS "Numbers", "Scales", "Tables" and the
  * family headers. Specification: tests/spec/. All return PQ_ERR_VALUE for scales outside
- * [2^-100, 2^100] or not finite, PQ_ERR_NAN for NaN weights, PQ_ERR_OVERFLOW for a multiplier too large to encode.
+ * [2^-100, 2^100] or not finite, PQ_ERR_NAN for NaN weights (PQ_ERR_VALUE for
+ * infinite ones), PQ_ERR_OVERFLOW for a multiplier too large to encode.
  */
 #ifndef PYQUANT_DERIVE_H
 #define PYQUANT_DERIVE_H
@@ -33,12 +34,17 @@ PQ_NODISCARD pq_status pq_derive_gemm(const pq_exec *exec, size_t n, size_t k, c
                                       float x_scale, float y_scale, int8_t *w_q, int32_t *bias_q,
                                       int32_t *multiplier, uint8_t *shift);
 
-/* M = s_q * s_k * softmax_scale * log2(e) * 32 (left to right, in float64). `keys` bounds k_len;
- * head_dim and has_mask bound Delta: D = 2 * 255 * 128 * head_dim (+ 2^25 with an additive mask).
- * s is the largest in [1, 31] for which m = rne(M * 2^s) in [1, 2^32), delta_max =
- * min(ceil(480 * 2^s / m), D) and delta_max * m + 2^(s-1) < 2^32; if M * 2^31 rounds to 0, m = 0 ... every
- * Delta is nothing and delta_max = 0; none fits (M huge): PQ_ERR_OVERFLOW.
- * pmax (attention.h), T, and requant = dyadic(s_v / s_y). */
+/* M = s_q * s_k * softmax_scale * log2(e) * 32 (left to right, in float64) is the value of one score
+ * unit in table steps. head_dim <= 32767 and has_mask bound Delta by D = 2 * 255 * 128 * head_dim
+ * (+ 2^25 with an additive mask). shift is the largest s in [1, 31] for which
+ *     m = rne(M * 2^s) in [1, 2^32),  delta_max = min(ceil(480 * 2^s / m), D)  and
+ *     delta_max * m + 2^(s-1) < 2^32;
+ * no such s (M of 2^31 or more) is PQ_ERR_OVERFLOW. If M * 2^31 rounds to 0, no Delta is worth half a
+ * step: m = 0, delta_max = 0, s = 31, uniform weights.
+ * keys bounds k_len (0 counts as 1). pmax = min(16383, (2^31 - 1) / (vmax * keys)) for TABLE16 and 255
+ * for TABLE8, with vmax = max(127 - z_v, 128 + z_v) over all of int8, whatever v's own range;
+ * PQ_ERR_OVERFLOW if pmax would be 0, or 255 too large. T[j] = rne(2 * pmax * 2^(-j/32)).
+ * requant = dyadic(s_v / s_y); PQ_ERR_OVERFLOW if s_r of attention.h could pass 62 (s_v << s_y). */
 PQ_NODISCARD pq_status pq_derive_attention(const pq_exec *exec, pq_softmax_method method,
                                            pq_affine q, pq_affine k, pq_affine v, pq_affine y,
                                            double softmax_scale, size_t head_dim, size_t keys,

@@ -1,0 +1,184 @@
+#include <string.h>
+
+#include "derive/derive_internal.h"
+#include "pyquant/derive.h"
+
+#define HEAD_DIM_MAX 32767
+/* Below this an additive float mask means "excluded": -inf, and what frameworks write for it. */
+#define MASK_EXCLUDED (-1e30)
+#define MASK_RANGE 65536
+
+/* The index constants of one real step M = 32 * log2(e) * (real value of one score unit). */
+static pq_status derive_index(const pq_exec *exec, double step, uint64_t delta_bound,
+                              pq_softmax *softmax) {
+    softmax->multiplier = 0;
+    softmax->delta_max = 0;
+    softmax->shift = 31;
+    if (rint(ldexp(step, 31)) < 1.0) {
+        return PQ_OK; /* no score difference is worth half a table step: uniform weights */
+    }
+    for (int shift = 31; shift >= 1; shift--) {
+        const double rounded = rint(ldexp(step, shift));
+        if (rounded < 1.0 || rounded >= 0x1p32) {
+            continue;
+        }
+        const uint64_t multiplier = (uint64_t)rounded;
+        const uint64_t far = (((uint64_t)PQ_SOFTMAX_INDEX_END << shift) + multiplier - 1) / multiplier;
+        const uint64_t delta_max = far < delta_bound ? far : delta_bound;
+        /* delta_max < 2^32 and multiplier < 2^32: the product fits. */
+        if (delta_max * multiplier < (UINT64_C(1) << 32) - (UINT64_C(1) << (shift - 1))) {
+            softmax->multiplier = (uint32_t)multiplier;
+            softmax->delta_max = (uint32_t)delta_max;
+            softmax->shift = shift;
+            return PQ_OK;
+        }
+    }
+    return pq_fail(exec, PQ_ERR_OVERFLOW,
+                   "derive_attention: expected q_scale * k_scale * softmax_scale * 32 * log2(e) "
+                   "below 2^31, got %g",
+                   step);
+}
+
+/* pmax and the table; every sum of P * |v - z_v| over `keys` keys stays inside int32. */
+static pq_status derive_weights(const pq_exec *exec, pq_softmax_method method, uint64_t keys,
+                                int32_t v_zero_point, pq_softmax *softmax) {
+    const uint64_t above = (uint64_t)(127 - v_zero_point), below = (uint64_t)(v_zero_point + 128);
+    const uint64_t vmax = above > below ? above : below; /* over all of int8: at least 128 */
+    const uint64_t pmax_most = method == PQ_SOFTMAX_TABLE8 ? 255 : 16383;
+    const uint64_t pmax_least = method == PQ_SOFTMAX_TABLE8 ? 255 : 1;
+    const uint64_t keys_most = INT32_MAX / (vmax * pmax_least);
+    if (keys > keys_most) {
+        return pq_fail(exec, PQ_ERR_OVERFLOW,
+                       "derive_attention: expected at most %llu keys (v zero point %d), got %llu",
+                       (unsigned long long)keys_most, v_zero_point, (unsigned long long)keys);
+    }
+    const uint64_t bound = INT32_MAX / (vmax * keys);
+    softmax->pmax = (int32_t)(bound < pmax_most ? bound : pmax_most);
+    for (int j = 0; j < PQ_SOFTMAX_TABLE_SIZE; j++) {
+        softmax->table[j] = (uint16_t)rint(2.0 * softmax->pmax * exp2(-j / 32.0));
+    }
+    return PQ_OK;
+}
+
+pq_status pq_derive_attention(const pq_exec *exec, pq_softmax_method method, pq_affine q,
+                              pq_affine k, pq_affine v, pq_affine y, double softmax_scale,
+                              size_t head_dim, size_t keys, bool has_mask, pq_softmax *softmax,
+                              pq_dyadic *requant) {
+    static const char op[] = "derive_attention";
+    static const char *const names[] = {"q", "k", "v", "y"};
+    const pq_affine grids[] = {q, k, v, y};
+    for (int i = 0; i < 4; i++) {
+        const pq_status status = pq_affine_s8_check(exec, op, names[i], grids[i]);
+        if (status != PQ_OK) {
+            return status;
+        }
+    }
+    if (method != PQ_SOFTMAX_TABLE16 && method != PQ_SOFTMAX_TABLE8) {
+        return pq_fail(exec, PQ_ERR_VALUE, "%s: expected a softmax method, got %d", op, (int)method);
+    }
+    if (!(softmax_scale > 0.0) || isinf(softmax_scale)) {
+        return pq_fail(exec, PQ_ERR_VALUE, "%s: expected a finite softmax_scale > 0, got %g", op,
+                       softmax_scale);
+    }
+    if (head_dim > HEAD_DIM_MAX) {
+        return pq_fail(exec, PQ_ERR_VALUE, "%s: expected head_dim <= %d, got %zu", op, HEAD_DIM_MAX,
+                       head_dim);
+    }
+    pq_softmax out;
+    memset(&out, 0, sizeof out);
+    out.method = method;
+    const double log2_e = 1.4426950408889634074;
+    const double step = (double)q.scale * (double)k.scale * softmax_scale * log2_e * 32.0;
+    const uint64_t delta_bound =
+        UINT64_C(2) * 255 * 128 * head_dim + (has_mask ? UINT64_C(2) * PQ_MASK_ADD_LIMIT : 0);
+    pq_status status = derive_index(exec, step, delta_bound, &out);
+    if (status != PQ_OK) {
+        return status;
+    }
+    const uint64_t key_count = keys == 0 ? 1 : keys;
+    status = derive_weights(exec, method, key_count, v.zero_point, &out);
+    if (status != PQ_OK) {
+        return status;
+    }
+    pq_dyadic ratio;
+    status = pq_derive_dyadic(exec, (double)v.scale / (double)y.scale, &ratio);
+    if (status != PQ_OK) {
+        return status;
+    }
+    /* The longest row decides the largest shift of the normalisation; attention.h wants <= 62. */
+    const uint64_t t = ((uint64_t)ratio.multiplier << 32) / ((uint64_t)out.pmax * key_count);
+    int bits = 0;
+    while (bits < 64 && t >> bits != 0) {
+        bits++;
+    }
+    if (ratio.shift + 63 - bits > 62) {
+        return pq_fail(exec, PQ_ERR_OVERFLOW,
+                       "%s: expected v_scale / y_scale of at least 2^%d for %zu keys, got %g", op,
+                       31 - bits, keys, (double)v.scale / (double)y.scale);
+    }
+    *softmax = out;
+    *requant = ratio;
+    return PQ_OK;
+}
+
+typedef struct mask_task {
+    const float *mask;
+    double alpha;
+    int32_t *mask_add;
+    uint8_t *keep;
+    size_t n;
+} mask_task;
+
+static void mask_values(void *argument, size_t begin, size_t end, int slot) {
+    const mask_task *task = argument;
+    (void)slot;
+    for (size_t i = begin; i < end; i++) {
+        const double value = (double)task->mask[i];
+        const bool keep = value > MASK_EXCLUDED;
+        task->keep[i] = keep;
+        task->mask_add[i] =
+            keep ? (int32_t)pq_rne_clamp(value / task->alpha, -PQ_MASK_ADD_LIMIT, PQ_MASK_ADD_LIMIT)
+                 : 0;
+    }
+}
+
+pq_status pq_derive_mask(const pq_exec *exec, size_t n, const float *mask, float q_scale,
+                         float k_scale, double softmax_scale, int32_t *mask_add, uint8_t *keep,
+                         bool *any_add, bool *any_excluded) {
+    static const char op[] = "derive_mask";
+    pq_status status = pq_scale_check(exec, op, "q_scale", q_scale);
+    if (status == PQ_OK) {
+        status = pq_scale_check(exec, op, "k_scale", k_scale);
+    }
+    if (status != PQ_OK) {
+        return status;
+    }
+    if (!(softmax_scale > 0.0) || isinf(softmax_scale)) {
+        return pq_fail(exec, PQ_ERR_VALUE, "%s: expected a finite softmax_scale > 0, got %g", op,
+                       softmax_scale);
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (isnan(mask[i])) {
+            return pq_fail(exec, PQ_ERR_NAN, "%s: mask[%zu] is NaN", op, i);
+        }
+    }
+    mask_task task = {.mask = mask,
+                      .alpha = (double)q_scale * (double)k_scale * softmax_scale,
+                      .mask_add = mask_add,
+                      .keep = keep,
+                      .n = n};
+    if (!(task.alpha > 0.0)) {
+        return pq_fail(exec, PQ_ERR_VALUE,
+                       "%s: expected q_scale * k_scale * softmax_scale > 0, got %g", op, task.alpha);
+    }
+    status = exec->parallel_for(exec, n, MASK_RANGE, mask_values, &task);
+    if (status != PQ_OK) {
+        return status;
+    }
+    *any_add = *any_excluded = false;
+    for (size_t i = 0; i < n; i++) {
+        *any_add |= mask_add[i] != 0;
+        *any_excluded |= keep[i] == 0;
+    }
+    return PQ_OK;
+}
