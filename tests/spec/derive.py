@@ -1,0 +1,244 @@
+"""Derive: from scales, zero points and float weights to the integer constants of an op.
+
+Written from the prose of derive.h, not from its C code. "float64" below means Python's float, which is one. Where a
+constant is a real number rounded once (the softmax table), it is computed exactly instead.
+
+Source: NUMERICS "Numbers", "Scales", "Tables"; csrc/include/pyquant/derive.h and the headers of the ops.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+from tests.spec import functions
+from tests.spec.attention import INDEX_END, MASK_ADD_LIMIT, Softmax
+from tests.spec.numbers import INT32_MAX, Affine, Dyadic, dyadic, float32, quantize, rne
+
+SCALE_MIN, SCALE_MAX = 2.0**-100, 2.0**100
+LOG2_E = 1.4426950408889634  # float64 nearest to log2(e)
+PMAX = {"table16": 16383, "table8": 255}
+MASK_EXCLUDES = -1e30  # an additive mask at or below this is an exclusion
+
+
+@dataclass(frozen=True)
+class Gemm:
+    """Integer weights [n][k], bias, and one dyadic number per column."""
+
+    w: list[list[int]]
+    bias: list[int]
+    requant: list[Dyadic]
+
+
+@dataclass(frozen=True)
+class LayerNorm:
+    epsilon: int
+    gain: list[int]
+    offset: list[int]
+    shift: int
+
+
+@dataclass(frozen=True)
+class Add:
+    a_multiplier: int
+    b_multiplier: int
+    shift: int
+
+
+def check_scale(scale: float) -> None:
+    if not SCALE_MIN <= scale <= SCALE_MAX:
+        raise ValueError(f"scale {scale} lies outside [2^-100, 2^100]")
+
+
+def weight_scale(
+    w: Sequence[Sequence[float]], bias: Sequence[float] | None, x_scale: float, bits: int
+) -> list[float]:
+    """s_w = max(absmax / quant_max, |bias| / (s_x * 2^30)), 1 if both are 0 (pq_derive_weight_scale).
+
+    The second term keeps |bias / (s_x * s_w)| <= 2^30: a large bias on a column of tiny weights fits int32.
+    """
+    check_scale(x_scale)
+    quant_max = 2 ** (bits - 1) - 1
+    scales = []
+    for column, row in enumerate(w):
+        absmax = max((abs(v) for v in row), default=0.0)
+        bias_size = abs(bias[column]) if bias is not None else 0.0
+        scale = max(absmax / quant_max, bias_size / (x_scale * 2.0**30))
+        scales.append(min(max(float32(scale), SCALE_MIN), SCALE_MAX) if scale > 0 else 1.0)
+    return scales
+
+
+def gemm(
+    w: Sequence[Sequence[float]],
+    bias: Sequence[float] | None,
+    w_scale: Sequence[float],
+    bits: int,
+    x_scale: float,
+    y_scale: float,
+) -> Gemm:
+    """w_q = quantize(w), bias_q = rne(bias / (s_x s_w)), M = (s_x s_w) / s_y (pq_derive_gemm)."""
+    check_scale(x_scale)
+    check_scale(y_scale)
+    quant_max = 2 ** (bits - 1) - 1
+    rows, biases, requant = [], [], []
+    for column, row in enumerate(w):
+        check_scale(w_scale[column])
+        grid = Affine(w_scale[column], 0, -quant_max, quant_max)
+        integers = [quantize(v, grid) for v in row]
+        accumulator_scale = x_scale * w_scale[column]
+        integer_bias = rne(bias[column] / accumulator_scale) if bias is not None else 0
+        if abs(integer_bias) + 255 * sum(abs(v) for v in integers) > INT32_MAX:
+            raise OverflowError(f"column {column} may overflow int32")
+        rows.append(integers)
+        biases.append(integer_bias)
+        requant.append(dyadic(accumulator_scale / y_scale))
+    return Gemm(rows, biases, requant)
+
+
+def exp2_entry(pmax: int, j: int) -> int:
+    """rne(2 * pmax * 2^(-j/32)), by comparing 32nd powers: no real number is approximated.
+
+    With x^32 = (2 pmax)^32 / 2^j, the answer is the n with 2n - 1 < 2x < 2n + 1. x is irrational for 0 < j < 32, so
+    there are no ties.
+    """
+    if j == 0:
+        return 2 * pmax
+    double_power = (4 * pmax) ** 32  # (2x)^32 * 2^j
+    low, high = 0, 2 * pmax
+    while low < high:  # the largest n with (2n - 1)^32 * 2^j < (2x)^32 * 2^j
+        middle = (low + high + 1) // 2
+        if (2 * middle - 1) ** 32 * 2**j < double_power:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+def value_bound(v: Affine) -> int:
+    """vmax = max(128, max |v - z_v|): O alone is bounded by 128, O - z_v L by the second (attention.h)."""
+    return max(128, v.quant_max - v.zero_point, v.zero_point - v.quant_min)
+
+
+def softmax_pmax(method: str, v: Affine, keys: int) -> int:
+    """The largest weight for which no sum of `keys` products leaves int32 (attention.h, "Bounds")."""
+    limit = INT32_MAX // (value_bound(v) * keys) if keys else INT32_MAX
+    if method == "table8":
+        if limit < PMAX[method]:
+            raise OverflowError(f"table8 cannot hold {keys} keys")
+        return PMAX[method]
+    if limit < 1:
+        raise OverflowError(f"{keys} keys are too many")
+    return min(PMAX[method], limit)
+
+
+def softmax_slope(real: float, distance: int) -> tuple[int, int, int]:
+    """(delta_max, m, s) for M = `real` steps of the index a unit of score (pq_derive_attention).
+
+    The largest s for which m is 32 bits and delta_max * m + 2^(s-1) < 2^32.
+    """
+    for s in range(31, 0, -1):
+        m = rne(Fraction(real) * 2**s)
+        if m == 0:
+            if s == 31:  # so flat that every distance is nothing
+                return 0, 0, s
+            break
+        delta_max = min(-(-INDEX_END * 2**s // m), distance)
+        if m < 2**32 and delta_max * m + 2 ** (s - 1) < 2**32:
+            return delta_max, m, s
+    raise OverflowError(f"softmax slope {real} cannot be encoded")
+
+
+def attention(
+    method: str,
+    q: Affine,
+    k: Affine,
+    v: Affine,
+    y: Affine,
+    softmax_scale: float,
+    head_dim: int,
+    keys: int,
+    has_mask: bool,
+) -> tuple[Softmax, Dyadic]:
+    """The softmax constants and the requantization of s_v / s_y (pq_derive_attention)."""
+    for grid in (q, k, v, y):
+        check_scale(grid.scale)
+    real = q.scale * k.scale * softmax_scale * LOG2_E * 32
+    distance = 2 * 255 * 128 * head_dim + (2**25 if has_mask else 0)
+    delta_max, multiplier, shift = softmax_slope(real, distance)
+    pmax = softmax_pmax(method, v, keys)
+    table = tuple(exp2_entry(pmax, j) for j in range(32))
+    return Softmax(delta_max, multiplier, shift, pmax, table), dyadic(v.scale / y.scale)
+
+
+def mask(
+    values: Sequence[float], q_scale: float, k_scale: float, softmax_scale: float
+) -> tuple[list[int], list[bool]]:
+    """(mask_add, keep) of an additive float mask (pq_derive_mask)."""
+    score_scale = q_scale * k_scale * softmax_scale
+    keep = [value > MASK_EXCLUDES for value in values]
+    add = []
+    for value, is_kept in zip(values, keep, strict=True):
+        if math.isnan(value):
+            raise ValueError("NaN in a mask")
+        steps = value / score_scale if is_kept else 0.0
+        add.append(rne(max(-float(MASK_ADD_LIMIT), min(steps, float(MASK_ADD_LIMIT)))))
+    return add, keep
+
+
+def layernorm(
+    gamma: Sequence[float], beta: Sequence[float], epsilon: float, x_scale: float, y_scale: float
+) -> LayerNorm:
+    """E = rne(C^2 eps / s_x^2), gain = rne(gamma / s_y * 2^(s-16)), offset = rne(beta / s_y * 2^s)
+    on the largest s that holds them all (pq_derive_layernorm)."""
+    check_scale(x_scale)
+    check_scale(y_scale)
+    channels = len(gamma)
+    epsilon_q = rne(channels * channels * epsilon / (x_scale * x_scale))
+    if epsilon_q > 2**61:
+        raise OverflowError("epsilon is too large for this input scale")
+    for s in range(62, 0, -1):
+        gain = [rne(math.ldexp(g / y_scale, s - 16)) for g in gamma]
+        offset = [rne(math.ldexp(b / y_scale, s)) for b in beta]
+        if max(map(abs, gain)) < 2**31 and max(map(abs, offset)) < 2**61:
+            return LayerNorm(epsilon_q, gain, offset, s)
+    raise OverflowError("gain or offset too large for this output scale")
+
+
+def add(a_scale: float, b_scale: float, y_scale: float) -> Add:
+    """s_a / s_y and s_b / s_y on the shift of the larger (pq_derive_add)."""
+    for scale in (a_scale, b_scale, y_scale):
+        check_scale(scale)
+    real_a, real_b = a_scale / y_scale, b_scale / y_scale
+    larger = dyadic(max(real_a, real_b))
+    smaller = rne(Fraction(min(real_a, real_b)) * 2**larger.shift)
+    if real_a >= real_b:
+        return Add(larger.multiplier, smaller, larger.shift)
+    return Add(smaller, larger.multiplier, larger.shift)
+
+
+def table(function: str, x: Affine, y: Affine) -> list[int]:
+    """table[q + 128] = clamp(rne(f((q - z_x) s_x) / s_y) + z_y) (pq_derive_table)."""
+    entries = []
+    for q in range(-128, 128):
+        real = functions.value(function, (q - x.zero_point) * Fraction(x.scale))
+        entries.append(y.quant_max if real is None else y.out.apply(rne(real / Fraction(y.scale))))
+    return entries
+
+
+def table_values(values: Sequence[float], y: Affine) -> list[int]:
+    """The same from 256 given real values, in float64 (pq_derive_table_values)."""
+    assert len(values) == 256
+    entries = []
+    for real in values:
+        if math.isnan(real):
+            raise ValueError("NaN in a table")
+        steps = clamp_float(real / y.scale)
+        entries.append(y.out.apply(rne(steps)))
+    return entries
+
+
+def clamp_float(steps: float) -> float:
+    """Far outside every grid, and an integer type can hold it: infinities become finite."""
+    return max(-(2.0**31), min(steps, 2.0**31))
