@@ -1,0 +1,127 @@
+"""What every pass needs to know about ATen nodes: sets of operators, and building and replacing nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import fx
+
+from pyquant.graph.capture import Captured
+
+__all__ = [
+    "VIEWS", "add_node", "aten", "base_of", "batch_factor", "depends_on_inputs", "is_float", "kind_of", "replace",
+    "shape_of", "static_shape", "uses",
+]
+
+aten = torch.ops.aten
+
+# Operators that only move elements: an edge keeps its grid through them.
+VIEWS: frozenset[Any] = frozenset({
+    aten.view.default, aten.reshape.default, aten._unsafe_view.default, aten.transpose.int, aten.t.default,
+    aten.permute.default, aten.unsqueeze.default, aten.squeeze.dim, aten.squeeze.dims, aten.squeeze.default,
+    aten.expand.default, aten.slice.Tensor, aten.select.int, aten.clone.default, aten.contiguous.default,
+    aten.flatten.using_ints, aten.unflatten.int, aten.alias.default, aten.detach.default,
+    aten.split.Tensor, aten.split_with_sizes.default, aten.chunk.default, aten.unbind.int,
+})
+
+
+def kind_of(node: fx.Node) -> str:
+    """`gelu` for aten.gelu.default, `getitem` for the built-in."""
+    if node.op != "call_function":
+        return node.op
+    name = getattr(node.target, "__name__", str(node.target))
+    return str(name).split(".")[0]
+
+
+def is_float(node: Any) -> bool:
+    """True if the node gives one floating tensor."""
+    value = node.meta.get("val") if isinstance(node, fx.Node) else None
+    return isinstance(value, torch.Tensor) and value.is_floating_point()
+
+
+def shape_of(node: fx.Node) -> tuple[Any, ...]:
+    """Sizes, symbolic where they depend on the batch."""
+    return tuple(node.meta["val"].shape)
+
+
+def batch_factor(size: Any) -> int | None:
+    """c where size is c * batch; None for a plain number, ValueError for anything else."""
+    if isinstance(size, int):
+        return None
+    expression = size.node.expr
+    if expression.is_number:
+        return None
+    symbols = sorted(expression.free_symbols, key=str)
+    factor = expression / symbols[0]
+    if len(symbols) != 1 or not factor.is_number or not factor.is_integer:
+        raise ValueError(f"size {expression} is not a multiple of the batch")
+    return int(factor)
+
+
+def static_shape(node: fx.Node) -> tuple[int, ...] | None:
+    """The shape if it does not depend on the batch."""
+    value = node.meta.get("val")
+    if not isinstance(value, torch.Tensor):
+        return None
+    sizes = []
+    for size in value.shape:
+        if batch_factor(size) is not None:
+            return None
+        sizes.append(int(size))
+    return tuple(sizes)
+
+
+def uses(node: fx.Node, *targets: Any) -> bool:
+    """True if the node calls one of `targets`."""
+    return node.op == "call_function" and node.target in targets
+
+
+def base_of(node: fx.Node) -> fx.Node:
+    """Through views, to the node whose elements these are."""
+    while node.op == "call_function" and (node.target in VIEWS or kind_of(node) == "getitem"):
+        source = node.args[0]
+        assert isinstance(source, fx.Node)
+        node = source
+    return node
+
+
+def depends_on_inputs(graph: fx.Graph, *, sizes: bool = True) -> set[fx.Node]:
+    """Nodes that depend on a placeholder; with sizes=False a dependence through sym_size alone does not count."""
+    found: set[fx.Node] = set()
+    for node in graph.nodes:
+        if node.op == "placeholder":
+            found.add(node)
+        elif not sizes and (uses(node, aten.sym_size.int) or not _is_tensor(node) and kind_of(node) != "getitem"
+                            and not isinstance(node.meta.get("val"), (list, tuple))):
+            continue
+        elif any(source in found for source in node.all_input_nodes):
+            found.add(node)
+    return found
+
+
+def _is_tensor(node: fx.Node) -> bool:
+    return isinstance(node.meta.get("val"), torch.Tensor) or node.op == "output"
+
+
+def add_node(
+    captured: Captured, target: Callable[..., Any], args: Iterable[Any], *, like: fx.Node,
+    kwargs: dict[str, Any] | None = None, path: str | None = None,
+) -> fx.Node:
+    """Append a call at the graph's insertion point, with its shape worked out and the path of `like`."""
+    args, kwargs = tuple(args), kwargs or {}
+    node = captured.graph.call_function(target, args, kwargs)
+    values = fx.map_arg((args, kwargs), lambda n: n.meta["val"])
+    mode = next((v.fake_mode for v in torch.utils._pytree.tree_leaves(values) if hasattr(v, "fake_mode")), None)
+    assert mode is not None
+    with mode, torch.no_grad():
+        node.meta["val"] = target(*values[0], **values[1])
+    captured.paths[node.name] = captured.paths.get(like.name, "") if path is None else path
+    return node
+
+
+def replace(captured: Captured, old: fx.Node, new: fx.Node) -> None:
+    """`new` takes the place of `old`, which goes away."""
+    old.replace_all_uses_with(new, delete_user_cb=lambda user: user is not new)
+    captured.graph.erase_node(old)

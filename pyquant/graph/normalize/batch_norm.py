@@ -1,0 +1,50 @@
+"""Fold batch norm (running statistics) into the convolution or linear before it.
+
+The folded weight is a small expression in the graph, gamma / sqrt(var + eps) * w, so that the parameters keep their
+names and still train; statistics are frozen, as they are in the integer program.
+"""
+
+from __future__ import annotations
+
+from torch import fx
+
+from pyquant.graph.aten import add_node, aten, kind_of, replace, uses
+from pyquant.graph.capture import Captured
+
+__all__ = ["fold_batch_norm"]
+
+
+def fold_batch_norm(captured: Captured) -> None:
+    """conv2d / conv1d / linear -> batch norm, where nobody else reads the convolution."""
+    for node in list(captured.graph.nodes):
+        if kind_of(node) != "_native_batch_norm_legit_no_training":
+            continue
+        source, gamma, beta, mean, variance, _, epsilon = node.args
+        if not (isinstance(source, fx.Node) and isinstance(mean, fx.Node) and isinstance(variance, fx.Node)):
+            continue
+        if not uses(source, aten.conv2d.default, aten.conv1d.default, aten.linear.default) or len(source.users) != 1:
+            continue
+        captured.removed.append((captured.paths.get(node.name, ""), "batch norm, folded into the weights"))
+        with captured.graph.inserting_before(source):
+            shifted = add_node(captured, aten.add.Scalar, (variance, epsilon), like=source)
+            factor = add_node(captured, aten.rsqrt.default, (shifted,), like=source)
+            if isinstance(gamma, fx.Node):
+                factor = add_node(captured, aten.mul.Tensor, (factor, gamma), like=source)
+            weight = source.args[1]
+            assert isinstance(weight, fx.Node)
+            ones = [1] * (weight.meta["val"].dim() - 1)
+            column = add_node(captured, aten.reshape.default, (factor, [-1, *ones]), like=source)
+            folded = add_node(captured, aten.mul.Tensor, (weight, column), like=source)
+            bias = source.args[2] if len(source.args) > 2 else None
+            offset = add_node(captured, aten.mul.Tensor, (mean, factor), like=source)
+            if isinstance(bias, fx.Node):
+                scaled = add_node(captured, aten.mul.Tensor, (bias, factor), like=source)
+                offset = add_node(captured, aten.sub.Tensor, (scaled, offset), like=source)
+            else:
+                offset = add_node(captured, aten.neg.default, (offset,), like=source)
+            if isinstance(beta, fx.Node):
+                offset = add_node(captured, aten.add.Tensor, (offset, beta), like=source)
+            new = add_node(captured, source.target, (source.args[0], folded, offset, *source.args[3:]), like=source)  # type: ignore[arg-type]
+        for user in list(node.users):
+            if kind_of(user) == "getitem" and user.args[1] == 0:
+                replace(captured, user, new)
