@@ -1,0 +1,75 @@
+/* What a variant of layernorm is, and the arithmetic of one row and one channel. Integer only: the
+ * objects of this family are disassembled by a test. */
+#ifndef PYQUANT_LAYERNORM_KERNEL_H
+#define PYQUANT_LAYERNORM_KERNEL_H
+
+#include "pyquant/layernorm.h"
+#include "pyquant/rnu.h"
+
+struct pq_layernorm_kernel {
+    /* Rows [begin, end) of checked arguments. */
+    void (*rows)(const pq_layernorm_args *args, size_t begin, size_t end);
+};
+
+/* What the channels of one row share:
+ *     z[c] = (channels * x[c] - centre) * multiplier, rounded, >> shift */
+typedef struct pq_layernorm_row {
+    int32_t channels;
+    int32_t centre; /* sum x, or channels * z_x for RMSNorm */
+    int32_t multiplier;
+    int32_t shift;
+} pq_layernorm_row;
+
+/* floor(sqrt(n)), bit by bit. Once a row, about 100 cycles: not worth a division or a table. */
+static inline uint32_t pq_isqrt_u64(uint64_t n) {
+    uint64_t root = 0; /* of the digits seen so far, shifted up to where the next one is tried */
+    for (uint64_t digit = UINT64_C(1) << 62; digit != 0; digit >>= 2) {
+        const uint64_t trial = root + digit;
+        const uint64_t mask = UINT64_C(0) - (uint64_t)(n >= trial);
+        n -= trial & mask;
+        root = (root >> 1) + (digit & mask);
+    }
+    return (uint32_t)root;
+}
+
+/* From sum = sum x and square_sum = sum x^2, both exact. */
+static inline pq_layernorm_row pq_layernorm_row_of(const pq_layernorm_args *args, int64_t sum,
+                                                   int64_t square_sum) {
+    const int64_t c = (int64_t)args->channels, zero_point = args->x_zero_point;
+    int64_t v, centre;
+    if (args->rms) {
+        /* sum (x - z)^2 = sum x^2 - 2 z sum x + C z^2, all terms below 2^47. */
+        v = c * (square_sum - 2 * zero_point * sum + c * zero_point * zero_point);
+        centre = c * zero_point;
+    } else {
+        v = c * square_sum - sum * sum;
+        centre = sum;
+    }
+    uint64_t w = (uint64_t)v + args->epsilon;
+    if (w == 0) {
+        w = 1;
+    }
+    const int k = __builtin_clzll(w) & ~1;
+    const uint64_t r = pq_isqrt_u64(w << k);
+    const uint64_t multiplier = (UINT64_C(1) << 62) / r;
+    return (pq_layernorm_row){
+        .channels = (int32_t)c,
+        .centre = (int32_t)centre,
+        .multiplier = multiplier > INT32_MAX ? INT32_MAX : (int32_t)multiplier,
+        .shift = 46 - k / 2,
+    };
+}
+
+/* y of channel c whose input is x: rnu, then rnu_affine (layernorm.h). */
+static inline int32_t pq_layernorm_channel(const pq_layernorm_args *args, pq_layernorm_row row,
+                                           size_t c, int32_t x) {
+    const int64_t z = pq_rnu((int64_t)row.channels * x - row.centre, row.multiplier, row.shift);
+    const int64_t v =
+        (z * args->gain[c] + args->offset[c] + (INT64_C(1) << (args->shift - 1))) >> args->shift;
+    return (int32_t)pq_clamp_s64(v + args->out.zero_point, args->out.quant_min,
+                                 args->out.quant_max);
+}
+
+extern const struct pq_layernorm_kernel pq_layernorm_ref, pq_layernorm_avx2;
+
+#endif
