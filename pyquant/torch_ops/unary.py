@@ -1,0 +1,126 @@
+"""``pyquant::unary``: any int8 -> int8 function as a table of 256 bytes (``elementwise.h``)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .grid import (
+    Edge,
+    Grid,
+    check_edge,
+    check_float,
+    dequantize,
+    inside_gradient,
+    new_edge_like,
+    read_grids,
+    recover,
+    reject_nan,
+    require_int8,
+)
+from .library import autocast_off, define
+
+__all__ = ["FUNCTIONS"]
+
+_aten = torch.ops.aten
+
+
+def _quick_gelu_backward(g: Tensor, x: Tensor) -> Tensor:
+    gate = torch.sigmoid(1.702 * x)
+    return g * (gate + 1.702 * x * gate * (1 - gate))
+
+
+# Gradient of each function of pq_unary_name at x, by the backward op of aten where there is one.
+_GRADIENTS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "identity": lambda g, x: g,
+    "relu": lambda g, x: _aten.threshold_backward(g, x, 0),
+    "gelu": lambda g, x: _aten.gelu_backward(g, x, approximate="none"),
+    "gelu_tanh": lambda g, x: _aten.gelu_backward(g, x, approximate="tanh"),
+    "quick_gelu": _quick_gelu_backward,
+    "silu": lambda g, x: _aten.silu_backward(g, x),
+    "sigmoid": lambda g, x: _aten.sigmoid_backward(g, torch.sigmoid(x)),
+    "tanh": lambda g, x: _aten.tanh_backward(g, torch.tanh(x)),
+    "hardswish": lambda g, x: _aten.hardswish_backward(g, x),
+    "hardsigmoid": lambda g, x: _aten.hardsigmoid_backward(g, x),
+    "relu6": lambda g, x: _aten.hardtanh_backward(g, x, 0, 6),
+    "elu": lambda g, x: _aten.elu_backward(g, 1, 1, 1, False, x),
+    "mish": lambda g, x: _aten.mish_backward(g, x),
+    "softplus": lambda g, x: _aten.softplus_backward(g, x, 1, 20),
+    "exp": lambda g, x: g * torch.exp(x),
+    "abs": lambda g, x: g * torch.sgn(x),
+    "square": lambda g, x: g * (2 * x),
+}
+FUNCTIONS = tuple(_GRADIENTS)
+
+
+def _check(x: Tensor, x_edge: Edge, function: str, y_edge: Edge) -> None:
+    check_float("unary", "x", x)
+    check_edge("unary", "x", x_edge, x)
+    check_edge("unary", "y", y_edge, x)
+    require_int8("unary", "x", x_edge)
+    require_int8("unary", "y", y_edge)
+    if function not in _GRADIENTS:
+        raise RuntimeError(f"unary: expected one of {', '.join(FUNCTIONS)}, got {function!r}")
+
+
+@lru_cache(maxsize=1024)
+def _table(function: str, x_grid: Grid, y_grid: Grid) -> tuple[int, ...]:
+    """Stored results for q = -128..127; the one C routine makes them, whatever the device."""
+    from pyquant import numerics
+
+    return tuple(int(v) for v in numerics.derive_table(function, tuple(x_grid), tuple(y_grid)))
+
+
+def body(
+    x: Tensor,
+    x_scale: Tensor,
+    x_zero_point: Tensor,
+    x_quant_min: int,
+    x_quant_max: int,
+    function: str,
+    y_scale: Tensor,
+    y_zero_point: Tensor,
+    y_quant_min: int,
+    y_quant_max: int,
+) -> Tensor:
+    x_edge = Edge(x_scale, x_zero_point, x_quant_min, x_quant_max)
+    y_edge = Edge(y_scale, y_zero_point, y_quant_min, y_quant_max)
+    _check(x, x_edge, function, y_edge)
+    x_grid, y_grid = read_grids("unary", x_edge, y_edge)
+    reject_nan("unary", x=x)
+    table = torch.tensor(_table(function, x_grid, y_grid), dtype=torch.int64, device=x.device)
+    index = recover(x, x_edge, x_grid) + (x_grid.zero_point + 128)
+    return dequantize(table[index] - y_grid.zero_point, y_edge)
+
+
+def _fake(x: Tensor, *rest: Any) -> Tensor:
+    _check(x, Edge(*rest[:4]), rest[4], Edge(*rest[5:]))
+    return new_edge_like(x, x.shape)
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    x, ctx.function = inputs[0], inputs[5]
+    y_scale, y_zero_point, ctx.quant_min, ctx.quant_max = inputs[6:]
+    ctx.save_for_backward(x, output, y_scale, y_zero_point)
+
+
+def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    x, y, scale, zero_point = ctx.saved_tensors
+    with autocast_off(grad):
+        g, y_grid = inside_gradient(grad, y, Edge(scale, zero_point, ctx.quant_min, ctx.quant_max))
+        grad_x = _GRADIENTS[ctx.function](g, x)
+    return grad_x, None, None, None, None, None, *y_grid
+
+
+define(
+    "unary(Tensor x, Tensor x_scale, Tensor x_zero_point, int x_quant_min, int x_quant_max, str function, "
+    "Tensor y_scale, Tensor y_zero_point, int y_quant_min, int y_quant_max) -> Tensor",
+    body,
+    _fake,
+    _setup_context,
+    _backward,
+)
