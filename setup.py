@@ -4,7 +4,7 @@ Three steps with flags of their own, from csrc/flags.mk. setuptools' own compile
 Python's CFLAGS, whose ``-DNDEBUG -fwrapv`` would hide faults, and it has one set of flags for all files.
 
 Environment: ``PYQUANT_BUILD_TORCH`` = auto (default: if torch is found), 1 (must be found) or 0; ``CC``,
-``CXX``; ``PYQUANT_BUILD_JOBS``.
+``CXX``; ``PYQUANT_CFLAGS``, added to every C compile and link (sanitizers); ``PYQUANT_BUILD_JOBS``.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class Build(build_ext):
 
     def _build(self) -> None:
         flags = read_flags()
-        cc = compiler("CC", ("gcc", "cc", "clang"))
+        cc = compiler("CC", ("gcc", "cc", "clang")) + shlex.split(os.environ.get("PYQUANT_CFLAGS", ""))
         core_flags = flags["PQ_CFLAGS"] + flags["PQ_WARNINGS"] + ["-Icsrc/include", "-Icsrc"]
         core = BUILD / "libpyquant_core.a"
         jobs = [

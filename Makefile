@@ -1,0 +1,79 @@
+# make demo    what pyquant does, on data that needs no download
+# make test    C tests (also under sanitizers) and Python tests
+# make lint    ruff, mypy, warnings of gcc and clang, cppcheck and clang-tidy where present
+# make bench   measurements
+# make build   compile the C parts again after a change
+#
+# The first call makes .venv (pip, nothing else from the network); later calls are quick.
+
+PYTHON ?= python3
+VENV ?= .venv
+JOBS ?= $(shell nproc)
+PYTEST_ARGS ?=
+# What runs with address and undefined-behaviour checks in the module: tests that do without torch.
+ASAN_TESTS ?= tests/unit tests/safety
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check -q
+ASAN_TREE := build/asan
+C_MAKE := $(MAKE) -s -j$(JOBS) -C csrc
+
+.PHONY: demo test test-c test-python test-asan lint bench build clean distclean
+
+demo: build
+	$(BIN)/python examples/demo.py
+
+# torch first: the shim is built against it, and the pin keeps pip from resolving a CUDA build.
+$(VENV)/torch.stamp: constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) install -c constraints.txt 'pip>=24' 'setuptools>=77' wheel numpy torch==2.13.0
+	touch $@
+
+$(VENV)/pyquant.stamp: $(VENV)/torch.stamp pyproject.toml setup.py
+	$(PIP) install -c constraints.txt --no-build-isolation -e '.[examples]'
+	touch $@
+
+$(VENV)/dev.stamp: $(VENV)/pyquant.stamp
+	$(PIP) install -c constraints.txt --no-build-isolation -e '.[examples,report,bench,test,lint]'
+	touch $@
+
+# Incremental, and a second or two where nothing changed: cheaper than being wrong about what changed.
+build: $(VENV)/pyquant.stamp
+	$(BIN)/python setup.py -q build_ext --inplace
+
+test: test-c test-python test-asan
+
+test-c:
+	$(C_MAKE) BUILD=build/plain check
+	$(C_MAKE) BUILD=build/asan SAN=address,undefined check
+
+test-python: build $(VENV)/dev.stamp
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+# In a copy, so that the modules in the tree stay the normal ones. Leaks are left to the C tests: the
+# interpreter itself never frees all it allocates.
+test-asan: $(VENV)/dev.stamp
+	mkdir -p $(ASAN_TREE)
+	rm -rf $(ASAN_TREE)/pyquant $(ASAN_TREE)/tests $(ASAN_TREE)/csrc
+	tar -c --exclude=__pycache__ --exclude='*.so' --exclude=csrc/build --exclude=.pytest_cache \
+	    csrc pyquant tests setup.py pyproject.toml | tar -x -C $(ASAN_TREE)
+	cd $(ASAN_TREE) && PYQUANT_BUILD_TORCH=0 CC=gcc PYQUANT_CFLAGS='-fsanitize=address,undefined -fno-sanitize-recover=all' \
+	    $(abspath $(BIN))/python setup.py -q build_ext --inplace
+	cd $(ASAN_TREE) && LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
+	    ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 \
+	    $(abspath $(BIN))/python -m pytest -q -p no:cacheprovider $(ASAN_TESTS)
+
+lint: $(VENV)/dev.stamp
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(C_MAKE) BUILD=build/lint lint-c
+
+bench: build $(VENV)/dev.stamp
+	set -e; for script in benchmarks/bench_*.py; do $(BIN)/python "$$script"; done
+
+clean:
+	rm -rf build dist demo_out csrc/build *.egg-info pyquant/*.so pyquant/lib
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+distclean: clean
+	rm -rf $(VENV)
