@@ -1,0 +1,259 @@
+/* gemm_s8s8 on AVX2: exact, by vpmaddwd on operands widened to s16.
+ *
+ * vpmaddubsw would do twice the products an instruction, but it saturates: 255 * (w0 + w1) passes
+ * 32767 for ordinary weights. vpmaddwd of s8 values cannot: |sum| <= 2 * 2^14.
+ *
+ * Tile: 6 rows x 16 columns, 12 accumulators + 2 weights + 1 broadcast + 1 product = 16 registers.
+ * Per two k it loads 2 vectors and 6 broadcasts for 12 vpmaddwd, so that the multiplier is the
+ * limit, not the load ports. 4 x 24 needs as many registers and more loads a product.
+ *
+ * Both operands are widened into the workspace, not in the tile: there, vpmovsxbw would compete
+ * with vpaddd for ports (2 in 26). Weights are kept as s8 (half the memory), a panel is widened once
+ * for all row tiles of a block: 1/16 of the loads for 16 tiles. A block of one row tile reads
+ * the s8 panel directly.
+ *
+ * Blocking, from the smallest caches a CPU with AVX2 has (32 KiB L1d, 256 KiB L2, Haswell): k is cut
+ * at 512, so that a widened panel (16 KiB) and a row tile (6.4 KiB) stay in L1; 96 rows of
+ * widened x (102 KiB), the panel and the sums (48 KiB) stay in L2.
+ *
+ * Sums pass through the workspace between the tile and the epilogue: 24 accesses for some 10^4
+ * instructions of a tile, and in return the epilogue is one function for all tiles.
+ */
+#include <stdbool.h>
+#include <string.h>
+
+#include "core/simd_avx2.h"
+#include "gemm/gemm_s8s8_kernel.h"
+
+enum {
+    ROWS = 6,
+    COLUMNS = 16,
+    BLOCK_ROWS = 96,
+    BLOCK_COLUMNS = 128,
+    BLOCK_K = 512,
+    /* Elements between widened rows: not a power of two, so that rows spread over the cache sets. */
+    X_STRIDE = BLOCK_K + 32,
+    TILE = ROWS * COLUMNS,
+    SUMS = BLOCK_ROWS / ROWS * (BLOCK_COLUMNS / COLUMNS) * TILE
+};
+
+typedef struct scratch {
+    int16_t x[BLOCK_ROWS * X_STRIDE];
+    int16_t w[BLOCK_K * COLUMNS];
+    int32_t sums[SUMS];
+} scratch;
+
+_Static_assert(sizeof(scratch) % 64 == 0, "slots of the workspace stay aligned");
+
+#define INLINE static inline __attribute__((always_inline))
+
+INLINE __m256i load(const void *p) {
+    return _mm256_loadu_si256((const __m256i *)p);
+}
+
+INLINE void store(void *p, __m256i v) {
+    _mm256_storeu_si256((__m256i *)p, v);
+}
+
+INLINE __m256i widen(const int8_t *p) {
+    return _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)(const void *)p));
+}
+
+/* Two neighbours of a widened row in every lane. */
+INLINE __m256i broadcast_pair(const int16_t *p) {
+    int32_t pair;
+    memcpy(&pair, p, sizeof pair);
+    return _mm256_set1_epi32(pair);
+}
+
+/* k values of each row; one more zero where k is odd. Nothing behind a row is read. */
+static void widen_rows(const int8_t *x, size_t ldx, size_t rows, size_t k, int16_t *out) {
+    for (size_t i = 0; i < rows; i++, x += ldx, out += X_STRIDE) {
+        size_t p = 0;
+        for (; p + 16 <= k; p += 16) {
+            store(out + p, widen(x + p));
+        }
+        for (; p < k; p++) {
+            out[p] = x[p];
+        }
+        out[p] = 0;
+    }
+}
+
+static void widen_panel(const int8_t *w, size_t pairs, int16_t *out) {
+    for (size_t i = 0; i < pairs * 2 * COLUMNS; i += 16) {
+        store(out + i, widen(w + i));
+    }
+}
+
+/* sums = (first ? 0 : sums) + x * w over `pairs` of k. `w` is s8 if narrow, else s16. */
+INLINE void tile(int rows, bool narrow, bool first, const int16_t *x, const void *w, size_t pairs,
+                 int32_t *sums) {
+    __m256i acc[ROWS][2];
+#pragma GCC unroll 6
+    for (int i = 0; i < rows; i++) {
+        acc[i][0] = first ? _mm256_setzero_si256() : load(sums + i * COLUMNS);
+        acc[i][1] = first ? _mm256_setzero_si256() : load(sums + i * COLUMNS + 8);
+    }
+    const int8_t *w8 = w;
+    const int16_t *w16 = w;
+    for (size_t p = 0; p < pairs; p++) {
+        const __m256i w0 = narrow ? widen(w8) : load(w16);
+        const __m256i w1 = narrow ? widen(w8 + 16) : load(w16 + 16);
+        w8 += 2 * COLUMNS;
+        w16 += 2 * COLUMNS;
+#pragma GCC unroll 6
+        for (int i = 0; i < rows; i++) {
+            const __m256i pair = broadcast_pair(x + i * X_STRIDE);
+            acc[i][0] = _mm256_add_epi32(acc[i][0], _mm256_madd_epi16(pair, w0));
+            acc[i][1] = _mm256_add_epi32(acc[i][1], _mm256_madd_epi16(pair, w1));
+        }
+        x += 2;
+    }
+#pragma GCC unroll 6
+    for (int i = 0; i < rows; i++) {
+        store(sums + i * COLUMNS, acc[i][0]);
+        store(sums + i * COLUMNS + 8, acc[i][1]);
+    }
+}
+
+/* `rows` becomes a constant, so that the accumulators are registers. */
+INLINE void tile_rows(size_t rows, bool narrow, bool first, const int16_t *x, const void *w,
+                      size_t pairs, int32_t *sums) {
+    switch (rows) {
+    case 1: tile(1, narrow, first, x, w, pairs, sums); break;
+    case 2: tile(2, narrow, first, x, w, pairs, sums); break;
+    case 3: tile(3, narrow, first, x, w, pairs, sums); break;
+    case 4: tile(4, narrow, first, x, w, pairs, sums); break;
+    case 5: tile(5, narrow, first, x, w, pairs, sums); break;
+    default: tile(6, narrow, first, x, w, pairs, sums); break;
+    }
+}
+
+/* `first` stays a variable outside the loop over k: half the code, and no cost. */
+static void tile_wide(size_t rows, bool first, const int16_t *x, const int16_t *w, size_t pairs,
+                      int32_t *sums) {
+    tile_rows(rows, false, first, x, w, pairs, sums);
+}
+
+static void tile_narrow(size_t rows, bool first, const int16_t *x, const int8_t *w, size_t pairs,
+                        int32_t *sums) {
+    tile_rows(rows, true, first, x, w, pairs, sums);
+}
+
+/* clamp(rnu(acc) + z_y) of 8 columns from j on; see gemm_s8s8_kernel.h. */
+INLINE __m256i requantize(const pq_gemm_weights *weights, size_t j, __m256i acc) {
+    acc = _mm256_min_epi32(acc, load(weights->high + j));
+    acc = _mm256_max_epi32(acc, load(weights->low + j));
+    const __m256i m = load(weights->multiplier + j);
+    __m256i even = _mm256_mul_epi32(acc, m);
+    __m256i odd = _mm256_mul_epi32(_mm256_srli_epi64(acc, 32), _mm256_srli_epi64(m, 32));
+    even = _mm256_add_epi64(even, load(weights->round + j));
+    odd = _mm256_add_epi64(odd, load(weights->round + j + 4));
+    even = _mm256_srlv_epi64(even, load(weights->shift + j));
+    odd = _mm256_srlv_epi64(odd, load(weights->shift + j + 4));
+    const __m256i r = _mm256_blend_epi32(even, _mm256_slli_epi64(odd, 32), 0xAA);
+    const __m256i y = _mm256_add_epi32(r, load(weights->post + j));
+    return _mm256_max_epi32(_mm256_min_epi32(y, _mm256_set1_epi32(weights->out.quant_max)),
+                            _mm256_set1_epi32(weights->out.quant_min));
+}
+
+/* 16 values as y_type; the packs cannot saturate after the clamp. */
+INLINE void store_16(void *y, pq_dtype type, __m256i y0, __m256i y1) {
+    if (type == PQ_S32) {
+        store(y, y0);
+        store((int32_t *)y + 8, y1);
+        return;
+    }
+    const __m256i s16 = _mm256_permute4x64_epi64(_mm256_packs_epi32(y0, y1), 0xD8);
+    if (type == PQ_S16) {
+        store(y, s16);
+        return;
+    }
+    const __m128i low = _mm256_castsi256_si128(s16), high = _mm256_extracti128_si256(s16, 1);
+    _mm_storeu_si128((__m128i *)y, _mm_packs_epi16(low, high));
+}
+
+/* One tile of sums, `rows` x `columns` of it wanted, to y at (row, j). */
+static void finish_tile(const pq_gemm_weights *weights, const pq_gemm_block *block, size_t row,
+                        size_t rows, size_t j, size_t columns, const int32_t *sums) {
+    const pq_dtype type = weights->y_type;
+    const size_t size = pq_dtype_size(type);
+    for (size_t i = 0; i < rows; i++, sums += COLUMNS) {
+        __m256i y0 = _mm256_add_epi32(load(sums), load(weights->bias + j));
+        __m256i y1 = _mm256_add_epi32(load(sums + 8), load(weights->bias + j + 8));
+        if (type != PQ_S32) {
+            y0 = requantize(weights, j, y0);
+            y1 = requantize(weights, j + 8, y1);
+        }
+        char *y = (char *)block->y + ((row + i) * block->ldy + j) * size;
+        if (columns == COLUMNS) {
+            store_16(y, type, y0, y1);
+        } else {
+            int32_t partial[COLUMNS];
+            store_16(partial, type, y0, y1);
+            memcpy(y, partial, columns * size);
+        }
+    }
+}
+
+static size_t min_size(size_t a, size_t b) {
+    return a < b ? a : b;
+}
+
+/* One panel of 16 columns against all rows of the block, k in [begin, end). */
+static void run_panel(const pq_gemm_weights *weights, const pq_gemm_block *block, size_t j,
+                      size_t k_begin, size_t k_end, scratch *s) {
+    const size_t rows = block->row_end - block->row_begin;
+    const size_t pairs = (k_end - k_begin + 1) / 2;
+    const bool first = k_begin == 0, last = k_end == weights->k;
+    const int8_t *w = weights->panels + j / COLUMNS * weights->panel_size + k_begin * COLUMNS;
+    const bool narrow = rows <= ROWS;
+    if (!narrow) {
+        widen_panel(w, pairs, s->w);
+    }
+    /* Sums of a tile that is finished at once stay in one place, in L1. */
+    int32_t *sums = first && last ? s->sums : s->sums + (j - block->column_begin) * BLOCK_ROWS;
+    for (size_t i = 0; i < rows; i += ROWS) {
+        const size_t tile_height = min_size(ROWS, rows - i);
+        if (narrow) {
+            tile_narrow(tile_height, first, s->x + i * X_STRIDE, w, pairs, sums);
+        } else {
+            tile_wide(tile_height, first, s->x + i * X_STRIDE, s->w, pairs, sums);
+        }
+        if (last) {
+            finish_tile(weights, block, block->row_begin + i, tile_height, j,
+                        min_size(COLUMNS, block->column_end - j), sums);
+        }
+        sums += first && last ? 0 : TILE;
+    }
+}
+
+static void run(const pq_gemm_weights *weights, const pq_gemm_block *block, void *workspace) {
+    scratch *s = workspace;
+    size_t k_begin = 0;
+    do { /* once for k = 0 too: y is then the bias */
+        const size_t k_end = min_size(k_begin + BLOCK_K, weights->k);
+        if (k_end > k_begin) {
+            widen_rows(block->x + block->row_begin * block->ldx + k_begin, block->ldx,
+                       block->row_end - block->row_begin, k_end - k_begin, s->x);
+        }
+        for (size_t j = block->column_begin; j < block->column_end; j += COLUMNS) {
+            run_panel(weights, block, j, k_begin, k_end, s);
+        }
+        k_begin = k_end;
+    } while (k_begin < weights->k);
+}
+
+const struct pq_gemm_s8s8_kernel pq_gemm_s8s8_avx2 = {
+    .row_tile = ROWS,
+    .column_tile = COLUMNS,
+    .k_group = 2,
+    .lanes = 8,
+    .x_offset = 0,
+    .block_rows = BLOCK_ROWS,
+    .block_columns = BLOCK_COLUMNS,
+    .block_macs = (size_t)1 << 25, /* 16 GMAC/s on the slowest CPU met: 2 ms */
+    .workspace = sizeof(scratch),
+    .run = run,
+};

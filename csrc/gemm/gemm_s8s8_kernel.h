@@ -1,0 +1,69 @@
+/* The seam between the entry of gemm_s8s8 (check, pack, plan) and its kernels.
+ *
+ * A kernel computes one block of y: some rows times some columns, the whole of k. How weights are
+ * laid out follows from a few numbers of the kernel, so that packing is one routine for all:
+ *
+ *   panels    [ceil(n / column_tile)][ceil(k / k_group)][column_tile][k_group] s8, zero-padded
+ *
+ * and what a column needs after the sum stands in arrays padded to a multiple of column_tile:
+ *
+ *   bias      bias - (z_x + x_offset) * sum(w), modulo 2^32: the kernel multiplies x + x_offset
+ *   low, high the accumulators from which on y is quant_min / quant_max
+ *   wide arrays (shift, round: 64 bits a column) hold, for each vector of `lanes` columns, the even
+ *   columns and then the odd ones, the order in which vpmuldq takes them
+ *
+ * Requantization in 32-bit lanes with 64-bit products. rnu and the clamp are monotone in acc, so
+ *     y(acc) = y(min(max(acc, low), high)),
+ * and between those two |rnu| < 2^30 + 2^17 (it can overshoot a bound by one step of m / 2^s only),
+ * which fits 32 bits. There is no arithmetic 64-bit shift before AVX-512, hence
+ *     rnu = ((acc * m + 2^(s-1) + 2^62) logically >> s) - (2^62 >> s),    s <= 62,
+ * where the sum lies in [0, 2^64): round = 2^(s-1) + 2^62, post = z_y - (2^62 >> s) modulo 2^32.
+ */
+#ifndef PYQUANT_GEMM_GEMM_S8S8_KERNEL_H
+#define PYQUANT_GEMM_GEMM_S8S8_KERNEL_H
+
+#include "pyquant/cpu.h"
+#include "pyquant/gemm.h"
+
+/* Rows [row_begin, row_end) and columns [column_begin, column_end) of y; column_begin is a
+ * multiple of column_tile. */
+typedef struct pq_gemm_block {
+    size_t row_begin, row_end, column_begin, column_end;
+    const int8_t *x; /* row 0 */
+    size_t ldx;
+    void *y; /* row 0, column 0 */
+    size_t ldy;
+} pq_gemm_block;
+
+struct pq_gemm_s8s8_kernel {
+    size_t row_tile, column_tile, k_group, lanes;
+    int32_t x_offset;
+    size_t block_rows, block_columns; /* the largest block that run() takes */
+    size_t block_macs;                /* multiply-adds of a block that surely take under 10 ms */
+    size_t workspace;                 /* bytes, 64-byte aligned; a multiple of 64 */
+    void (*run)(const pq_gemm_weights *weights, const pq_gemm_block *block, void *workspace);
+};
+
+struct pq_gemm_weights {
+    const struct pq_gemm_s8s8_kernel *kernel;
+    size_t n, k;
+    int32_t x_zero_point;
+    pq_dtype y_type;
+    pq_clamp out;
+    /* As given to pack. */
+    int32_t *plain_bias, *plain_multiplier;
+    uint8_t *plain_shift;
+    /* In the kernel's layout. */
+    int8_t *panels;
+    size_t panel_size; /* bytes from one panel to the next */
+    int32_t *bias, *low, *high, *multiplier, *post;
+    uint64_t *shift, *round;
+};
+
+/* pq_gemm_s8s8_pack for a given kernel, eligible or not: for tests and benchmarks. */
+PQ_NODISCARD pq_status pq_gemm_s8s8_pack_for(const pq_exec *exec,
+                                             const struct pq_gemm_s8s8_kernel *kernel,
+                                             const pq_gemm_pack_args *args,
+                                             pq_gemm_weights **weights);
+
+#endif

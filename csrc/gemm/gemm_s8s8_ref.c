@@ -1,0 +1,52 @@
+/* The definition, in plain loops. */
+#include "gemm/gemm_s8s8_kernel.h"
+#include "pyquant/rnu.h"
+
+static int64_t accumulate(const int8_t *x, const int8_t *w, size_t k, int32_t x_zero_point) {
+    int64_t acc = 0;
+    for (size_t p = 0; p < k; p++) {
+        acc += (int64_t)((x[p] - x_zero_point) * w[p]);
+    }
+    return acc;
+}
+
+static void store(void *y, size_t index, pq_dtype type, int32_t value) {
+    if (type == PQ_S8) {
+        ((int8_t *)y)[index] = (int8_t)value;
+    } else if (type == PQ_S16) {
+        ((int16_t *)y)[index] = (int16_t)value;
+    } else {
+        ((int32_t *)y)[index] = value;
+    }
+}
+
+static void run(const pq_gemm_weights *weights, const pq_gemm_block *block, void *workspace) {
+    (void)workspace;
+    for (size_t i = block->row_begin; i < block->row_end; i++) {
+        for (size_t j = block->column_begin; j < block->column_end; j++) {
+            const int64_t acc =
+                accumulate(block->x + i * block->ldx, weights->panels + j * weights->panel_size,
+                           weights->k, weights->x_zero_point) +
+                weights->plain_bias[j];
+            const int32_t value = weights->y_type == PQ_S32
+                                      ? (int32_t)acc
+                                      : pq_requantize(acc, weights->plain_multiplier[j],
+                                                      weights->plain_shift[j], weights->out);
+            store(block->y, i * block->ldy + j, weights->y_type, value);
+        }
+    }
+}
+
+/* A tile of one column and one k: the panels are w itself. */
+const struct pq_gemm_s8s8_kernel pq_gemm_s8s8_ref = {
+    .row_tile = 1,
+    .column_tile = 1,
+    .k_group = 1,
+    .lanes = 1,
+    .x_offset = 0,
+    .block_rows = 64,
+    .block_columns = 64,
+    .block_macs = (size_t)1 << 20, /* 0.3 GMAC/s and more: under 4 ms */
+    .workspace = 0,
+    .run = run,
+};
