@@ -6,8 +6,9 @@
  *            "rnu2": two terms, one rounding; s8/s16 each, any mix
  * mean       y[o][i] = clamp(rnu(sum_r (x[o][r][i] - z_x), m, s) + z_y)      s8/s16 -> s8/s16
  *
- * All operands contiguous. y may be exactly x (or a, or b if period == n) where the element sizes
- * agree; otherwise outputs may not overlap inputs. n = 0 (or outer, inner = 0) is a no-op.
+ * All operands contiguous. y may be exactly x (or a, or b if period == n; for mean only if
+ * reduce = 1) where the types agree; otherwise outputs may not overlap inputs. A zero point lies
+ * inside its operand's type. n = 0 (or outer, inner = 0) is a no-op.
  *
  * Bounds. |x - z| <= 65535 < 2^16 for s16 (z is any s16). rnu: 2^16 * 2^31. add: the larger of m_a, m_b lies
  * in [2^30, 2^31), the other in [0, 2^31): |sum| <= 2 * 2^16 * 2^31 = 2^48, + 2^61 (s <= 62) < 2^63.
