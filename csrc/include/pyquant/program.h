@@ -28,7 +28,8 @@
 
 #define PQ_MAX_INPUTS 8
 #define PQ_MAX_ATTRS 48
-#define PQ_MAX_VALUES (1 << 20)
+#define PQ_MAX_VALUES (1 << 16) /* also instructions and outputs: planning takes their square */
+#define PQ_MAX_VALUE_SIZE (INT64_C(1) << 40) /* elements per sample */
 
 typedef enum pq_opcode {
 #define PQ_INSTRUCTION(NAME, name, min_inputs, max_inputs, attrs) PQ_OP_##NAME,
@@ -75,14 +76,20 @@ void pq_program_free(pq_program *program);
 PQ_NODISCARD pq_status pq_program_run(pq_program *program, const pq_exec *exec, size_t batch,
                                       const void *const *inputs, void *const *outputs);
 
-/* Run, and copy out what the sites computed. values[i] (or NULL) receives value i;
- * attention[j] (or a struct of NULLs) receives the sub-sites of instruction j if it is an
- * ATTENTION. Same bits as pq_program_run. */
+/* Run, and copy out what the sites computed. values[i] (or NULL) receives value i if it is an
+ * INPUT or a TEMP; the entry of a CONST, which the caller gave, is ignored. attention[j] (or a
+ * struct of NULLs) receives the sub-sites of instruction j if it is an ATTENTION. Either array may
+ * be NULL. Same bits as pq_program_run. */
 PQ_NODISCARD pq_status pq_program_trace(pq_program *program, const pq_exec *exec, size_t batch,
                                         const void *const *inputs, void *const *outputs,
                                         void *const *values, const pq_attention_trace *attention);
 
-/* Bytes of the arena per sample, and number of contexts made so far. */
+/* A large batch runs in slices of samples, so that the arena takes about `bytes` for each thread
+ * of the driver. The initial value is the second-level cache; 0 means one sample at a time.
+ * Results do not depend on it. May be called at any time. */
+void pq_program_set_slice_bytes(pq_program *program, size_t bytes);
+
+/* Bytes of the arena for one sample, and number of contexts made so far. */
 size_t pq_program_arena_size(const pq_program *program);
 size_t pq_program_context_count(const pq_program *program);
 
