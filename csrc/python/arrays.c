@@ -97,16 +97,17 @@ bool pq_take(const char *op, const char *name, PyObject *object, unsigned types,
         return false;
     }
     if (!PyArray_ISALIGNED(given)) {
-        PyErr_Format(PyExc_ValueError, "%s: expected %s aligned to its elements, got a misaligned array",
-                     op, name);
+        PyErr_Format(PyExc_ValueError,
+                     "%s: expected %s aligned to its elements, got a misaligned array", op, name);
         return false;
     }
     if (flags & PQ_STRIDED) {
         for (int axis = 0; axis < PyArray_NDIM(given); ++axis) {
             if (PyArray_STRIDE(given, axis) % PyArray_ITEMSIZE(given) != 0) {
-                PyErr_Format(PyExc_ValueError,
-                             "%s: expected %s with strides of whole elements, got %zd bytes on axis %d",
-                             op, name, (Py_ssize_t)PyArray_STRIDE(given, axis), axis);
+                PyErr_Format(
+                    PyExc_ValueError,
+                    "%s: expected %s with strides of whole elements, got %zd bytes on axis %d", op,
+                    name, (Py_ssize_t)PyArray_STRIDE(given, axis), axis);
                 return false;
             }
         }
@@ -189,7 +190,8 @@ bool pq_check_overlap(const char *op, PyArrayObject *out, const char *name, PyAr
         PyArray_ITEMSIZE(out) == PyArray_ITEMSIZE(in)) {
         return true;
     }
-    PyErr_Format(PyExc_ValueError, "%s: expected out not to overlap %s, got shared memory", op, name);
+    PyErr_Format(PyExc_ValueError, "%s: expected out not to overlap %s, got shared memory", op,
+                 name);
     return false;
 }
 
@@ -210,7 +212,8 @@ bool pq_axis_layout(const char *op, PyArrayObject *array, long long axis, size_t
     }
     const int ndim = PyArray_NDIM(array);
     if (axis < -ndim || axis >= ndim) {
-        PyErr_Format(PyExc_ValueError, "%s: expected %d <= axis < %d, got %lld", op, -ndim, ndim, axis);
+        PyErr_Format(PyExc_ValueError, "%s: expected %d <= axis < %d, got %lld", op, -ndim, ndim,
+                     axis);
         return false;
     }
     const int at = (int)(axis < 0 ? axis + ndim : axis);

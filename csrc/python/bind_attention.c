@@ -34,21 +34,22 @@ static bool check_last_axis(const char *op, const char *name, PyArrayObject *arr
         PyArray_SIZE(array) == 0) {
         return true;
     }
-    PyErr_Format(PyExc_ValueError, "%s: expected %s contiguous along its last axis, got a stride of %zd",
-                 op, name, (Py_ssize_t)PyArray_STRIDE(array, 4));
+    PyErr_Format(PyExc_ValueError,
+                 "%s: expected %s contiguous along its last axis, got a stride of %zd", op, name,
+                 (Py_ssize_t)PyArray_STRIDE(array, 4));
     return false;
 }
 
-static bool check_shape(const char *op, const char *name, PyArrayObject *array, const npy_intp *dims,
-                        bool broadcast) {
+static bool check_shape(const char *op, const char *name, PyArrayObject *array,
+                        const npy_intp *dims, bool broadcast) {
     if (array == NULL) {
         return true;
     }
     for (int axis = 0; axis < AXES; ++axis) {
         const npy_intp size = PyArray_DIM(array, axis);
         if (size != dims[axis] && !(broadcast && size == 1)) {
-            PyErr_Format(PyExc_ValueError, "%s: expected %s of size %zd on axis %d, got %zd", op, name,
-                         (Py_ssize_t)dims[axis], axis, (Py_ssize_t)size);
+            PyErr_Format(PyExc_ValueError, "%s: expected %s of size %zd on axis %d, got %zd", op,
+                         name, (Py_ssize_t)dims[axis], axis, (Py_ssize_t)size);
             return false;
         }
     }
@@ -76,7 +77,8 @@ static bool check_distinct(const char *op, PyArrayObject *y) {
     }
     for (int i = 0; i < axes; ++i) {
         if (stride[i] < reach) {
-            PyErr_Format(PyExc_ValueError, "%s: expected out without shared elements, got stride %zd", op,
+            PyErr_Format(PyExc_ValueError,
+                         "%s: expected out without shared elements, got stride %zd", op,
                          (Py_ssize_t)stride[i]);
             return false;
         }
@@ -88,12 +90,29 @@ static bool check_distinct(const char *op, PyArrayObject *y) {
 static bool parse(PyObject *args, PyObject *kwargs, bool traced, operands *held,
                   pq_attention_args *attention, int *thread_count) {
     static const char op[] = "attention";
-    static char *keywords[] = {"q",         "k",          "v",         "table",
-                               "method",    "delta_max",  "softmax_multiplier", "softmax_shift",
-                               "pmax",      "multiplier", "shift",     "q_zero_point",
-                               "k_zero_point", "v_zero_point", "zero_point", "quant_min",
-                               "quant_max", "keep",       "mask_add",  "causal",
-                               "out",       "threads",    NULL};
+    static char *keywords[] = {"q",
+                               "k",
+                               "v",
+                               "table",
+                               "method",
+                               "delta_max",
+                               "softmax_multiplier",
+                               "softmax_shift",
+                               "pmax",
+                               "multiplier",
+                               "shift",
+                               "q_zero_point",
+                               "k_zero_point",
+                               "v_zero_point",
+                               "zero_point",
+                               "quant_min",
+                               "quant_max",
+                               "keep",
+                               "mask_add",
+                               "causal",
+                               "out",
+                               "threads",
+                               NULL};
     PyObject *q, *k, *v, *table, *keep = NULL, *mask_add = NULL, *out = NULL;
     int causal = 0;
     pq_int method = PQ_INT32("method", 0), delta_max = PQ_UINT32("delta_max");
@@ -106,12 +125,12 @@ static bool parse(PyObject *args, PyObject *kwargs, bool traced, operands *held,
     pq_int threads = PQ_THREADS;
 
     if (!PyArg_ParseTupleAndKeywords(
-            args, kwargs, "OOOOO&O&O&O&O&O&O&|O&O&O&O&O&O&OOpOO&:attention", keywords, &q, &k, &v, &table,
-            pq_to_int, &method, pq_to_int, &delta_max, pq_to_int, &softmax_multiplier, pq_to_int,
-            &softmax_shift, pq_to_int, &pmax, pq_to_int, &multiplier, pq_to_int, &shift, pq_to_int,
-            &q_zero_point, pq_to_int, &k_zero_point, pq_to_int, &v_zero_point, pq_to_int, &zero_point,
-            pq_to_int, &quant_min, pq_to_int, &quant_max, &keep, &mask_add, &causal, &out, pq_to_int,
-            &threads)) {
+            args, kwargs, "OOOOO&O&O&O&O&O&O&|O&O&O&O&O&O&OOpOO&:attention", keywords, &q, &k, &v,
+            &table, pq_to_int, &method, pq_to_int, &delta_max, pq_to_int, &softmax_multiplier,
+            pq_to_int, &softmax_shift, pq_to_int, &pmax, pq_to_int, &multiplier, pq_to_int, &shift,
+            pq_to_int, &q_zero_point, pq_to_int, &k_zero_point, pq_to_int, &v_zero_point, pq_to_int,
+            &zero_point, pq_to_int, &quant_min, pq_to_int, &quant_max, &keep, &mask_add, &causal,
+            &out, pq_to_int, &threads)) {
         return false;
     }
     if (!pq_take(op, "q", q, PQ_T_S8, AXES, PQ_STRIDED, &held->q) ||
@@ -125,8 +144,8 @@ static bool parse(PyObject *args, PyObject *kwargs, bool traced, operands *held,
         return false;
     }
     if (method.value != PQ_SOFTMAX_TABLE16 && method.value != PQ_SOFTMAX_TABLE8) {
-        PyErr_Format(PyExc_ValueError, "%s: expected method 0 (table16) or 1 (table8), got %lld", op,
-                     method.value);
+        PyErr_Format(PyExc_ValueError, "%s: expected method 0 (table16) or 1 (table8), got %lld",
+                     op, method.value);
         return false;
     }
     const npy_intp *dims = PyArray_DIMS(held->q);
@@ -243,7 +262,8 @@ static PyObject *attention_trace(PyObject *module, PyObject *args, PyObject *kwa
     pq_call_begin(&call, pq_state_of(module), threads);
     const pq_status status = pq_attention_s8_trace(&call.exec, &call_args, &trace);
     if (pq_call_end(&call, status) == 0) {
-        result = PyTuple_Pack(4, (PyObject *)held.y, (PyObject *)score, (PyObject *)p, (PyObject *)l);
+        result =
+            PyTuple_Pack(4, (PyObject *)held.y, (PyObject *)score, (PyObject *)p, (PyObject *)l);
     }
 done:
     Py_XDECREF(score);
@@ -253,9 +273,9 @@ done:
     return result;
 }
 
-#define SIGNATURE                                                                                    \
-    "(q, k, v, table, method, delta_max, softmax_multiplier, softmax_shift, pmax, multiplier, "      \
-    "shift, q_zero_point=0, k_zero_point=0, v_zero_point=0, zero_point=0, quant_min=-128, "          \
+#define SIGNATURE \
+    "(q, k, v, table, method, delta_max, softmax_multiplier, softmax_shift, pmax, multiplier, " \
+    "shift, q_zero_point=0, k_zero_point=0, v_zero_point=0, zero_point=0, quant_min=-128, " \
     "quant_max=127, keep=None, mask_add=None, causal=False, out=None, threads=None)\n--\n\n"
 
 PyMethodDef pq_attention_methods[] = {

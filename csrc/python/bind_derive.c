@@ -9,7 +9,8 @@ static PyObject *derive_dyadic(PyObject *module, PyObject *args, PyObject *kwarg
     pq_dyadic dyadic;
     pq_call call;
 
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O&:derive_dyadic", keywords, pq_to_real, &real)) {
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O&:derive_dyadic", keywords, pq_to_real,
+                                     &real)) {
         return NULL;
     }
     pq_call_begin(&call, pq_state_of(module), 1);
@@ -30,8 +31,9 @@ static PyObject *derive_weight_scale(PyObject *module, PyObject *args, PyObject 
     pq_int bits = PQ_INT32("bits", 8);
     pq_call call;
 
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOO&|O&:derive_weight_scale", keywords, &w_object,
-                                     &bias_object, pq_to_real, &x_scale, pq_to_int, &bits)) {
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOO&|O&:derive_weight_scale", keywords,
+                                     &w_object, &bias_object, pq_to_real, &x_scale, pq_to_int,
+                                     &bits)) {
         return NULL;
     }
     if (!pq_take(op, "w", w_object, PQ_T_F32, 2, 0, &w) ||
@@ -44,10 +46,10 @@ static PyObject *derive_weight_scale(PyObject *module, PyObject *args, PyObject 
         goto done;
     }
     pq_call_begin(&call, pq_state_of(module), 1);
-    const pq_status status = pq_derive_weight_scale(
-        &call.exec, (size_t)PyArray_DIM(w, 0), (size_t)PyArray_DIM(w, 1), PyArray_DATA(w),
-        bias != NULL ? PyArray_DATA(bias) : NULL, (float)x_scale.value, (int)bits.value,
-        PyArray_DATA(w_scale));
+    const pq_status status =
+        pq_derive_weight_scale(&call.exec, (size_t)PyArray_DIM(w, 0), (size_t)PyArray_DIM(w, 1),
+                               PyArray_DATA(w), bias != NULL ? PyArray_DATA(bias) : NULL,
+                               (float)x_scale.value, (int)bits.value, PyArray_DATA(w_scale));
     done = pq_call_end(&call, status) == 0;
 done:
     Py_XDECREF(w);
@@ -69,8 +71,8 @@ static PyObject *derive_gemm(PyObject *module, PyObject *args, PyObject *kwargs)
     pq_call call;
 
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOO&O&|O&:derive_gemm", keywords, &w_object,
-                                     &bias_object, &w_scale_object, pq_to_real, &x_scale, pq_to_real,
-                                     &y_scale, pq_to_int, &bits)) {
+                                     &bias_object, &w_scale_object, pq_to_real, &x_scale,
+                                     pq_to_real, &y_scale, pq_to_int, &bits)) {
         return NULL;
     }
     if (!pq_take(op, "w", w_object, PQ_T_F32, 2, 0, &w) ||
@@ -79,7 +81,8 @@ static PyObject *derive_gemm(PyObject *module, PyObject *args, PyObject *kwargs)
         goto done;
     }
     const npy_intp *dims = PyArray_DIMS(w);
-    if (!pq_check_size(op, "bias", bias, dims[0]) || !pq_check_size(op, "w_scale", w_scale, dims[0])) {
+    if (!pq_check_size(op, "bias", bias, dims[0]) ||
+        !pq_check_size(op, "w_scale", w_scale, dims[0])) {
         goto done;
     }
     w_q = pq_new_array(2, dims, PQ_S8);
@@ -111,8 +114,8 @@ done:
 }
 
 static PyObject *derive_attention(PyObject *module, PyObject *args, PyObject *kwargs) {
-    static char *keywords[] = {"method", "q",    "k",        "v", "y", "softmax_scale", "head_dim",
-                               "keys",   "has_mask", NULL};
+    static char *keywords[] = {"method",        "q",        "k",    "v",        "y",
+                               "softmax_scale", "head_dim", "keys", "has_mask", NULL};
     const npy_intp table_size = PQ_SOFTMAX_TABLE_SIZE;
     pq_int method = {"method", PQ_SOFTMAX_TABLE16, PQ_SOFTMAX_TABLE8, 0, false};
     pq_grid q = {.name = "q"}, k = {.name = "k"}, v = {.name = "v"}, y = {.name = "y"};
@@ -124,16 +127,16 @@ static PyObject *derive_attention(PyObject *module, PyObject *args, PyObject *kw
     pq_call call;
 
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O&O&O&O&O&O&O&O&|p:derive_attention", keywords,
-                                     pq_to_int, &method, pq_to_grid, &q, pq_to_grid, &k, pq_to_grid, &v,
-                                     pq_to_grid, &y, pq_to_real, &softmax_scale, pq_to_int, &head_dim,
-                                     pq_to_int, &keys, &has_mask)) {
+                                     pq_to_int, &method, pq_to_grid, &q, pq_to_grid, &k, pq_to_grid,
+                                     &v, pq_to_grid, &y, pq_to_real, &softmax_scale, pq_to_int,
+                                     &head_dim, pq_to_int, &keys, &has_mask)) {
         return NULL;
     }
     pq_call_begin(&call, pq_state_of(module), 1);
-    const pq_status status = pq_derive_attention(
-        &call.exec, (pq_softmax_method)method.value, q.affine, k.affine, v.affine, y.affine,
-        softmax_scale.value, (size_t)head_dim.value, (size_t)keys.value, has_mask != 0, &softmax,
-        &requant);
+    const pq_status status =
+        pq_derive_attention(&call.exec, (pq_softmax_method)method.value, q.affine, k.affine,
+                            v.affine, y.affine, softmax_scale.value, (size_t)head_dim.value,
+                            (size_t)keys.value, has_mask != 0, &softmax, &requant);
     if (pq_call_end(&call, status) < 0) {
         return NULL;
     }
@@ -160,7 +163,8 @@ static PyObject *derive_mask(PyObject *module, PyObject *args, PyObject *kwargs)
     pq_call call;
 
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO&O&O&:derive_mask", keywords, &mask_object,
-                                     pq_to_real, &q_scale, pq_to_real, &k_scale, pq_to_real, &scale)) {
+                                     pq_to_real, &q_scale, pq_to_real, &k_scale, pq_to_real,
+                                     &scale)) {
         return NULL;
     }
     if (!pq_take(op, "mask", mask_object, PQ_T_F32, -1, 0, &mask)) {
@@ -172,13 +176,13 @@ static PyObject *derive_mask(PyObject *module, PyObject *args, PyObject *kwargs)
         goto done;
     }
     pq_call_begin(&call, pq_state_of(module), 1);
-    const pq_status status = pq_derive_mask(
-        &call.exec, (size_t)PyArray_SIZE(mask), PyArray_DATA(mask), (float)q_scale.value,
-        (float)k_scale.value, scale.value, PyArray_DATA(mask_add), PyArray_DATA(keep), &any_add,
-        &any_excluded);
+    const pq_status status =
+        pq_derive_mask(&call.exec, (size_t)PyArray_SIZE(mask), PyArray_DATA(mask),
+                       (float)q_scale.value, (float)k_scale.value, scale.value,
+                       PyArray_DATA(mask_add), PyArray_DATA(keep), &any_add, &any_excluded);
     if (pq_call_end(&call, status) == 0) {
-        result = PyTuple_Pack(4, (PyObject *)mask_add, (PyObject *)keep, any_add ? Py_True : Py_False,
-                              any_excluded ? Py_True : Py_False);
+        result = PyTuple_Pack(4, (PyObject *)mask_add, (PyObject *)keep,
+                              any_add ? Py_True : Py_False, any_excluded ? Py_True : Py_False);
     }
 done:
     Py_XDECREF(mask);
@@ -198,9 +202,9 @@ static PyObject *derive_layernorm(PyObject *module, PyObject *args, PyObject *kw
     int32_t shift = 0;
     pq_call call;
 
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O&OOO&O&O&:derive_layernorm", keywords, pq_to_int,
-                                     &channels, &gamma_object, &beta_object, pq_to_real, &epsilon,
-                                     pq_to_real, &x_scale, pq_to_real, &y_scale)) {
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O&OOO&O&O&:derive_layernorm", keywords,
+                                     pq_to_int, &channels, &gamma_object, &beta_object, pq_to_real,
+                                     &epsilon, pq_to_real, &x_scale, pq_to_real, &y_scale)) {
         return NULL;
     }
     const npy_intp size = (npy_intp)channels.value;
@@ -243,8 +247,8 @@ static PyObject *derive_add(PyObject *module, PyObject *args, PyObject *kwargs) 
     int32_t a_multiplier, b_multiplier, shift;
     pq_call call;
 
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O&O&O&:derive_add", keywords, pq_to_real, &a_scale,
-                                     pq_to_real, &b_scale, pq_to_real, &y_scale)) {
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O&O&O&:derive_add", keywords, pq_to_real,
+                                     &a_scale, pq_to_real, &b_scale, pq_to_real, &y_scale)) {
         return NULL;
     }
     pq_call_begin(&call, pq_state_of(module), 1);
@@ -264,7 +268,8 @@ static pq_unary find_unary(const char *name) {
             return (pq_unary)i;
         }
     }
-    PyErr_Format(PyExc_ValueError, "expected function to be one of unary_names(), got '%.100s'", name);
+    PyErr_Format(PyExc_ValueError, "expected function to be one of unary_names(), got '%.100s'",
+                 name);
     return PQ_UNARY_COUNT;
 }
 
@@ -275,8 +280,8 @@ static PyObject *derive_table(PyObject *module, PyObject *args, PyObject *kwargs
     pq_grid x = {.name = "x"}, y = {.name = "y"};
     pq_call call;
 
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "sO&O&:derive_table", keywords, &name, pq_to_grid, &x,
-                                     pq_to_grid, &y)) {
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "sO&O&:derive_table", keywords, &name,
+                                     pq_to_grid, &x, pq_to_grid, &y)) {
         return NULL;
     }
     const pq_unary function = find_unary(name);
@@ -306,8 +311,8 @@ static PyObject *derive_table_values(PyObject *module, PyObject *args, PyObject 
     pq_grid y = {.name = "y"};
     pq_call call;
 
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO&:derive_table_values", keywords, &values_object,
-                                     pq_to_grid, &y)) {
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO&:derive_table_values", keywords,
+                                     &values_object, pq_to_grid, &y)) {
         return NULL;
     }
     if (!pq_take(op, "values", values_object, PQ_T_F64, 1, 0, &values) ||
@@ -353,7 +358,8 @@ static PyObject *unary_value(PyObject *module, PyObject *args) {
         return NULL;
     }
     const pq_unary function = find_unary(name);
-    return function == PQ_UNARY_COUNT ? NULL : PyFloat_FromDouble(pq_unary_value(function, x.value));
+    return function == PQ_UNARY_COUNT ? NULL
+                                      : PyFloat_FromDouble(pq_unary_value(function, x.value));
 }
 
 PyMethodDef pq_derive_methods[] = {
@@ -364,11 +370,12 @@ PyMethodDef pq_derive_methods[] = {
     PQ_KEYWORD_METHOD("derive_gemm", derive_gemm,
                       "derive_gemm(w, bias, w_scale, x_scale, y_scale, bits=8)\n--\n\n"
                       "(w_q, bias_q, multiplier, shift)."),
-    PQ_KEYWORD_METHOD("derive_attention", derive_attention,
-                      "derive_attention(method, q, k, v, y, softmax_scale, head_dim, keys, "
-                      "has_mask=False)\n--\n\n(table, delta_max, softmax_multiplier, softmax_shift, "
-                      "pmax, multiplier, shift); q, k, v, y are (scale, zero_point, quant_min, "
-                      "quant_max)."),
+    PQ_KEYWORD_METHOD(
+        "derive_attention", derive_attention,
+        "derive_attention(method, q, k, v, y, softmax_scale, head_dim, keys, "
+        "has_mask=False)\n--\n\n(table, delta_max, softmax_multiplier, softmax_shift, "
+        "pmax, multiplier, shift); q, k, v, y are (scale, zero_point, quant_min, "
+        "quant_max)."),
     PQ_KEYWORD_METHOD("derive_mask", derive_mask,
                       "derive_mask(mask, q_scale, k_scale, softmax_scale)\n--\n\n"
                       "(mask_add, keep, any_add, any_excluded)."),

@@ -12,8 +12,8 @@ static PyObject *table(PyObject *module, PyObject *args, PyObject *kwargs) {
     pq_int threads = PQ_THREADS;
     pq_call call;
 
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO|OO&:table", keywords, &x_object, &table_object,
-                                     &out_object, pq_to_int, &threads)) {
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO|OO&:table", keywords, &x_object,
+                                     &table_object, &out_object, pq_to_int, &threads)) {
         return NULL;
     }
     if (!pq_take(op, "x", x_object, PQ_T_S8, -1, 0, &x) ||
@@ -39,8 +39,9 @@ done:
 
 static PyObject *requantize(PyObject *module, PyObject *args, PyObject *kwargs) {
     static const char op[] = "requantize";
-    static char *keywords[] = {"x",         "multiplier", "shift", "x_zero_point", "zero_point",
-                               "quant_min", "quant_max",  "dtype", "out",          "threads", NULL};
+    static char *keywords[] = {"x",          "multiplier", "shift",     "x_zero_point",
+                               "zero_point", "quant_min",  "quant_max", "dtype",
+                               "out",        "threads",    NULL};
     PyObject *x_object, *out_object = NULL;
     PyArrayObject *x = NULL, *y = NULL;
     bool done = false;
@@ -52,10 +53,10 @@ static PyObject *requantize(PyObject *module, PyObject *args, PyObject *kwargs) 
     pq_call call;
 
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO&O&|O&O&O&O&O&OO&:requantize", keywords,
-                                     &x_object, pq_to_int, &multiplier, pq_to_int, &shift, pq_to_int,
-                                     &x_zero_point, pq_to_int, &zero_point, pq_to_int, &quant_min,
-                                     pq_to_int, &quant_max, pq_to_edge_type, &y_type, &out_object,
-                                     pq_to_int, &threads)) {
+                                     &x_object, pq_to_int, &multiplier, pq_to_int, &shift,
+                                     pq_to_int, &x_zero_point, pq_to_int, &zero_point, pq_to_int,
+                                     &quant_min, pq_to_int, &quant_max, pq_to_edge_type, &y_type,
+                                     &out_object, pq_to_int, &threads)) {
         return NULL;
     }
     if (!pq_take(op, "x", x_object, PQ_T_EDGE, -1, 0, &x) ||
@@ -99,10 +100,20 @@ static bool check_suffix(const char *op, PyArrayObject *a, PyArrayObject *b) {
 
 static PyObject *add(PyObject *module, PyObject *args, PyObject *kwargs) {
     static const char op[] = "add";
-    static char *keywords[] = {"a",            "b",          "a_multiplier", "b_multiplier",
-                               "shift",        "a_zero_point", "b_zero_point", "zero_point",
-                               "quant_min",    "quant_max",  "dtype",        "out",
-                               "threads",      NULL};
+    static char *keywords[] = {"a",
+                               "b",
+                               "a_multiplier",
+                               "b_multiplier",
+                               "shift",
+                               "a_zero_point",
+                               "b_zero_point",
+                               "zero_point",
+                               "quant_min",
+                               "quant_max",
+                               "dtype",
+                               "out",
+                               "threads",
+                               NULL};
     PyObject *a_object, *b_object, *out_object = NULL;
     PyArrayObject *a = NULL, *b = NULL, *y = NULL;
     bool done = false;
@@ -158,8 +169,9 @@ done:
 
 static PyObject *mean(PyObject *module, PyObject *args, PyObject *kwargs) {
     static const char op[] = "mean";
-    static char *keywords[] = {"x",         "multiplier", "shift", "x_zero_point", "zero_point",
-                               "quant_min", "quant_max",  "dtype", "out",          "threads", NULL};
+    static char *keywords[] = {"x",          "multiplier", "shift",     "x_zero_point",
+                               "zero_point", "quant_min",  "quant_max", "dtype",
+                               "out",        "threads",    NULL};
     PyObject *x_object, *out_object = NULL;
     PyArrayObject *x = NULL, *y = NULL;
     bool done = false;
@@ -216,10 +228,11 @@ PyMethodDef pq_elementwise_methods[] = {
                       "requantize(x, multiplier, shift, x_zero_point=0, zero_point=0, "
                       "quant_min=-128, quant_max=127, dtype='int8', out=None, threads=None)\n--\n\n"
                       "Rescale integers by a dyadic number (elementwise.h)."),
-    PQ_KEYWORD_METHOD("add", add,
-                      "add(a, b, a_multiplier, b_multiplier, shift, a_zero_point=0, b_zero_point=0, "
-                      "zero_point=0, quant_min=-32768, quant_max=32767, dtype='int16', out=None, "
-                      "threads=None)\n--\n\nResidual add with one rounding (elementwise.h)."),
+    PQ_KEYWORD_METHOD(
+        "add", add,
+        "add(a, b, a_multiplier, b_multiplier, shift, a_zero_point=0, b_zero_point=0, "
+        "zero_point=0, quant_min=-32768, quant_max=32767, dtype='int16', out=None, "
+        "threads=None)\n--\n\nResidual add with one rounding (elementwise.h)."),
     PQ_KEYWORD_METHOD("mean", mean,
                       "mean(x, multiplier, shift, x_zero_point=0, zero_point=0, quant_min=-128, "
                       "quant_max=127, dtype='int8', out=None, threads=None)\n--\n\n"

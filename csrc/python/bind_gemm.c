@@ -4,8 +4,7 @@
 #include "pyquant/gemm.h"
 
 typedef struct weights_object {
-    PyObject_HEAD
-    pq_gemm_weights *packed; /* immutable: any number of threads may use it */
+    PyObject_HEAD pq_gemm_weights *packed; /* immutable: any number of threads may use it */
     npy_intp n, k;
     pq_dtype y_type;
 } weights_object;
@@ -19,8 +18,8 @@ static void weights_dealloc(PyObject *self) {
 
 static PyObject *weights_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
     static const char op[] = "gemm";
-    static char *keywords[] = {"w",          "bias",      "multiplier", "shift",   "x_zero_point",
-                               "zero_point", "quant_min", "quant_max",  "dtype",   NULL};
+    static char *keywords[] = {"w",          "bias",      "multiplier", "shift", "x_zero_point",
+                               "zero_point", "quant_min", "quant_max",  "dtype", NULL};
     PyObject *w_object, *bias_object = NULL, *multiplier_object = NULL, *shift_object = NULL;
     PyArrayObject *w = NULL, *bias = NULL, *multiplier = NULL, *shift = NULL;
     weights_object *self = NULL;
@@ -30,10 +29,10 @@ static PyObject *weights_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
     pq_dtype y_type = PQ_S8;
     pq_call call;
 
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|OOOO&O&O&O&O&:GemmWeights", keywords, &w_object,
-                                     &bias_object, &multiplier_object, &shift_object, pq_to_int,
-                                     &x_zero_point, pq_to_int, &zero_point, pq_to_int, &quant_min,
-                                     pq_to_int, &quant_max, pq_to_gemm_type, &y_type)) {
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|OOOO&O&O&O&O&:GemmWeights", keywords,
+                                     &w_object, &bias_object, &multiplier_object, &shift_object,
+                                     pq_to_int, &x_zero_point, pq_to_int, &zero_point, pq_to_int,
+                                     &quant_min, pq_to_int, &quant_max, pq_to_gemm_type, &y_type)) {
         return NULL;
     }
     const unsigned requant = y_type == PQ_S32 ? PQ_OPTIONAL : 0;
@@ -165,9 +164,8 @@ static PyObject *gemm(PyObject *module, PyObject *args, PyObject *kwargs) {
         goto done;
     }
     pq_call_begin(&call, state, (int)threads.value);
-    const pq_status status =
-        pq_gemm_s8s8(&call.exec, (size_t)dims[0], PyArray_DATA(x), (size_t)ldx, weights->packed,
-                     PyArray_DATA(y), (size_t)ldy);
+    const pq_status status = pq_gemm_s8s8(&call.exec, (size_t)dims[0], PyArray_DATA(x), (size_t)ldx,
+                                          weights->packed, PyArray_DATA(y), (size_t)ldy);
     done = pq_call_end(&call, status) == 0;
 done:
     Py_DECREF((PyObject *)weights);

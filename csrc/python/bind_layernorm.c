@@ -5,9 +5,9 @@
 
 static PyObject *layernorm(PyObject *module, PyObject *args, PyObject *kwargs) {
     static const char op[] = "layernorm";
-    static char *keywords[] = {"x",         "gain",         "offset",    "epsilon", "shift",
-                               "rms",       "x_zero_point", "zero_point", "quant_min", "quant_max",
-                               "dtype",     "out",          "threads",   NULL};
+    static char *keywords[] = {"x",     "gain",         "offset",     "epsilon",   "shift",
+                               "rms",   "x_zero_point", "zero_point", "quant_min", "quant_max",
+                               "dtype", "out",          "threads",    NULL};
     PyObject *x_object, *gain_object, *offset_object, *out_object = NULL;
     PyArrayObject *x = NULL, *gain = NULL, *offset = NULL, *y = NULL;
     bool done = false;
@@ -37,7 +37,8 @@ static PyObject *layernorm(PyObject *module, PyObject *args, PyObject *kwargs) {
         goto done;
     }
     const npy_intp channels = PyArray_DIM(x, ndim - 1);
-    if (!pq_check_size(op, "gain", gain, channels) || !pq_check_size(op, "offset", offset, channels) ||
+    if (!pq_check_size(op, "gain", gain, channels) ||
+        !pq_check_size(op, "offset", offset, channels) ||
         !pq_take_output(op, out_object, ndim, PyArray_DIMS(x), y_type, 0, &y) ||
         !pq_check_overlap(op, y, "x", x, true) || !pq_check_overlap(op, y, "gain", gain, false) ||
         !pq_check_overlap(op, y, "offset", offset, false)) {

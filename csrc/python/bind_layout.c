@@ -3,9 +3,10 @@
 
 #include "pyquant/layout.h"
 
-/* Fills `values` from a sequence of at most `capacity` ints; the length, or -1 with an exception. */
-static int read_ints(const char *op, const char *name, PyObject *object, int capacity, long long low,
-                     long long *values) {
+/* Fills `values` from a sequence of at most `capacity` ints; the length, or -1 with an exception.
+ */
+static int read_ints(const char *op, const char *name, PyObject *object, int capacity,
+                     long long low, long long *values) {
     PyObject *items = PySequence_Tuple(object);
     if (items == NULL) {
         return -1;
@@ -13,8 +14,8 @@ static int read_ints(const char *op, const char *name, PyObject *object, int cap
     int count = -1;
     const Py_ssize_t size = PyTuple_GET_SIZE(items);
     if (size > capacity) {
-        PyErr_Format(PyExc_ValueError, "%s: expected %s of at most %d ints, got %zd", op, name, capacity,
-                     size);
+        PyErr_Format(PyExc_ValueError, "%s: expected %s of at most %d ints, got %zd", op, name,
+                     capacity, size);
         goto done;
     }
     for (Py_ssize_t i = 0; i < size; ++i) {
@@ -41,9 +42,9 @@ static PyObject *copy(PyObject *module, PyObject *args, PyObject *kwargs) {
     pq_int offset = PQ_INT64("offset", 0), threads = PQ_THREADS;
     pq_call call;
 
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOO|O&OO&:copy", keywords, &x_object, &shape_object,
-                                     &strides_object, pq_to_int, &offset, &out_object, pq_to_int,
-                                     &threads)) {
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOO|O&OO&:copy", keywords, &x_object,
+                                     &shape_object, &strides_object, pq_to_int, &offset,
+                                     &out_object, pq_to_int, &threads)) {
         return NULL;
     }
     const int ndim = read_ints(op, "shape", shape_object, PQ_MAX_DIMS, 0, shape);
@@ -55,8 +56,8 @@ static PyObject *copy(PyObject *module, PyObject *args, PyObject *kwargs) {
         return NULL;
     }
     if (given != ndim) {
-        return PyErr_Format(PyExc_ValueError, "%s: expected %d strides, one for each axis, got %d", op,
-                            ndim, given);
+        return PyErr_Format(PyExc_ValueError, "%s: expected %d strides, one for each axis, got %d",
+                            op, ndim, given);
     }
     if (!pq_take(op, "x", x_object, PQ_T_INTEGER, -1, 0, &x)) {
         goto done;
@@ -105,8 +106,8 @@ static PyObject *concat(PyObject *module, PyObject *args, PyObject *kwargs) {
     npy_intp columns = 0;
     pq_call call;
 
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO&|OO&:concat", keywords, &arrays_object, pq_to_int,
-                                     &outer, &out_object, pq_to_int, &threads)) {
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO&|OO&:concat", keywords, &arrays_object,
+                                     pq_to_int, &outer, &out_object, pq_to_int, &threads)) {
         return NULL;
     }
     items = PySequence_Tuple(arrays_object);
@@ -115,7 +116,8 @@ static PyObject *concat(PyObject *module, PyObject *args, PyObject *kwargs) {
     }
     const Py_ssize_t count = PyTuple_GET_SIZE(items);
     if (count < 1 || count > PQ_MAX_CONCAT) {
-        PyErr_Format(PyExc_ValueError, "%s: expected 1 to %d arrays, got %zd", op, PQ_MAX_CONCAT, count);
+        PyErr_Format(PyExc_ValueError, "%s: expected 1 to %d arrays, got %zd", op, PQ_MAX_CONCAT,
+                     count);
         goto done;
     }
     pq_concat_args call_args = {.count = (int)count, .outer = (size_t)outer.value};
@@ -131,8 +133,8 @@ static PyObject *concat(PyObject *module, PyObject *args, PyObject *kwargs) {
             goto done;
         }
         if (rows != 1 && rows != (npy_intp)outer.value) {
-            PyErr_Format(PyExc_ValueError, "%s: expected arrays[%zd] of %zd rows or 1, got %zd", op, i,
-                         (Py_ssize_t)outer.value, (Py_ssize_t)rows);
+            PyErr_Format(PyExc_ValueError, "%s: expected arrays[%zd] of %zd rows or 1, got %zd", op,
+                         i, (Py_ssize_t)outer.value, (Py_ssize_t)rows);
             goto done;
         }
         if (columns > NPY_MAX_INTP - inner) {

@@ -32,7 +32,8 @@ static PyObject *observe_minmax(PyObject *module, PyObject *args, PyObject *kwar
         !pq_axis_layout(op, x, axis.value, &channels, &inner) ||
         !pq_check_size(op, "minimum", minimum, (npy_intp)channels) ||
         !pq_check_size(op, "maximum", maximum, (npy_intp)channels) ||
-        !pq_check_overlap(op, minimum, "x", x, false) || !pq_check_overlap(op, maximum, "x", x, false) ||
+        !pq_check_overlap(op, minimum, "x", x, false) ||
+        !pq_check_overlap(op, maximum, "x", x, false) ||
         !pq_check_overlap(op, minimum, "maximum", maximum, false)) {
         goto done;
     }
@@ -64,10 +65,11 @@ static bool load_state(const char *op, PyArrayObject *counts, PyArrayObject *met
         left -= good ? histogram->counts[i] : 0;
     }
     if (!good) {
-        PyErr_Format(PyExc_ValueError,
-                     "%s: expected counts and meta of a histogram (total, minimum, maximum, exponent), "
-                     "got other values",
-                     op);
+        PyErr_Format(
+            PyExc_ValueError,
+            "%s: expected counts and meta of a histogram (total, minimum, maximum, exponent), "
+            "got other values",
+            op);
         return false;
     }
     histogram->total = (int64_t)total;
@@ -86,8 +88,8 @@ static void store_state(const pq_histogram *histogram, PyArrayObject *counts, Py
     values[META_EXPONENT] = (double)histogram->exponent;
 }
 
-static bool take_state(const char *op, PyObject *counts_object, PyObject *meta_object, unsigned flags,
-                       PyArrayObject **counts, PyArrayObject **meta) {
+static bool take_state(const char *op, PyObject *counts_object, PyObject *meta_object,
+                       unsigned flags, PyArrayObject **counts, PyArrayObject **meta) {
     return pq_take(op, "counts", counts_object, PQ_T_S64, 1, flags, counts) &&
            pq_check_size(op, "counts", *counts, PQ_HISTOGRAM_BINS) &&
            pq_take(op, "meta", meta_object, PQ_T_F64, 1, flags, meta) &&
@@ -113,8 +115,8 @@ static PyObject *observe_histogram(PyObject *module, PyObject *args, PyObject *k
         goto done;
     }
     pq_call_begin(&call, pq_state_of(module), (int)threads.value);
-    const pq_status status = pq_observe_histogram(&call.exec, (size_t)PyArray_SIZE(x), PyArray_DATA(x),
-                                                  &histogram);
+    const pq_status status =
+        pq_observe_histogram(&call.exec, (size_t)PyArray_SIZE(x), PyArray_DATA(x), &histogram);
     if (pq_call_end(&call, status) == 0) {
         store_state(&histogram, counts, meta);
         result = Py_NewRef(Py_None);

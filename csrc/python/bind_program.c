@@ -7,7 +7,8 @@
 
 enum { VALUE_FIELDS = 4, INSTRUCTION_FIELDS = 1 + PQ_MAX_INPUTS + 1 + PQ_MAX_ATTRS };
 _Static_assert(sizeof(pq_value) == VALUE_FIELDS * sizeof(int64_t), "a row of values");
-_Static_assert(sizeof(pq_instruction) == INSTRUCTION_FIELDS * sizeof(int64_t), "a row of instructions");
+_Static_assert(sizeof(pq_instruction) == INSTRUCTION_FIELDS * sizeof(int64_t),
+               "a row of instructions");
 
 static const char op[] = "program";
 
@@ -15,8 +16,7 @@ static const char op[] = "program";
 enum { ATTR_GROUPS = 0, ATTR_HEADS = 1, ATTR_Q_LEN = 3, ATTR_K_LEN = 4 };
 
 typedef struct program_object {
-    PyObject_HEAD
-    pq_program *program; /* immutable: any number of threads may run it */
+    PyObject_HEAD pq_program *program; /* immutable: any number of threads may run it */
     pq_value *values;
     pq_instruction *instructions;
     int64_t *inputs, *outputs; /* value indices */
@@ -57,8 +57,8 @@ static bool check_columns(const char *name, PyArrayObject *array, npy_intp colum
 }
 
 /* Everything of `self` but the program itself. */
-static bool copy_description(program_object *self, PyArrayObject *values, PyArrayObject *instructions,
-                             PyArrayObject *outputs) {
+static bool copy_description(program_object *self, PyArrayObject *values,
+                             PyArrayObject *instructions, PyArrayObject *outputs) {
     self->value_count = PyArray_DIM(values, 0);
     self->instruction_count = PyArray_DIM(instructions, 0);
     self->output_count = PyArray_DIM(outputs, 0);
@@ -89,7 +89,8 @@ static bool copy_description(program_object *self, PyArrayObject *values, PyArra
 
 static PyObject *program_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
     static char *keywords[] = {"values", "instructions", "constants", "outputs", NULL};
-    PyObject *values_object, *instructions_object, *constants_object, *outputs_object, *items = NULL;
+    PyObject *values_object, *instructions_object, *constants_object, *outputs_object,
+        *items = NULL;
     PyArrayObject *values = NULL, *instructions = NULL, *outputs = NULL, *constant = NULL;
     const void **constants = NULL;
     size_t *constant_sizes = NULL;
@@ -102,8 +103,7 @@ static PyObject *program_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
         return NULL;
     }
     items = PySequence_Tuple(constants_object);
-    if (items == NULL ||
-        !pq_take(op, "values", values_object, PQ_T_S64, 2, 0, &values) ||
+    if (items == NULL || !pq_take(op, "values", values_object, PQ_T_S64, 2, 0, &values) ||
         !check_columns("values", values, VALUE_FIELDS) ||
         !pq_take(op, "instructions", instructions_object, PQ_T_S64, 2, 0, &instructions) ||
         !check_columns("instructions", instructions, INSTRUCTION_FIELDS) ||
@@ -111,8 +111,9 @@ static PyObject *program_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
         goto done;
     }
     if (PyTuple_GET_SIZE(items) != PyArray_DIM(values, 0)) {
-        PyErr_Format(PyExc_ValueError, "%s: expected constants for %zd values (None if not const), got %zd",
-                     op, (Py_ssize_t)PyArray_DIM(values, 0), PyTuple_GET_SIZE(items));
+        PyErr_Format(PyExc_ValueError,
+                     "%s: expected constants for %zd values (None if not const), got %zd", op,
+                     (Py_ssize_t)PyArray_DIM(values, 0), PyTuple_GET_SIZE(items));
         goto done;
     }
     self = (program_object *)type->tp_alloc(type, 0);
@@ -136,9 +137,11 @@ static PyObject *program_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
             continue;
         }
         const int64_t expected = self->values[i].dtype;
-        if (self->values[i].kind == PQ_VALUE_CONST && (int64_t)pq_array_type(constant) != expected) {
-            PyErr_Format(PyExc_TypeError, "%s: expected constants[%zd] of the dtype of its value, got %R",
-                         op, (Py_ssize_t)i, (PyObject *)PyArray_DESCR(constant));
+        if (self->values[i].kind == PQ_VALUE_CONST &&
+            (int64_t)pq_array_type(constant) != expected) {
+            PyErr_Format(PyExc_TypeError,
+                         "%s: expected constants[%zd] of the dtype of its value, got %R", op,
+                         (Py_ssize_t)i, (PyObject *)PyArray_DESCR(constant));
             goto done;
         }
         constants[i] = PyArray_DATA(constant);
@@ -297,8 +300,8 @@ static PyObject *program_run(PyObject *object, PyObject *args, PyObject *kwargs)
     pq_int batch = PQ_SIZE("batch", 0), threads = PQ_THREADS;
     pq_call call;
 
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O&O|OO&:run", keywords, pq_to_int, &batch, &inputs,
-                                     &outputs, pq_to_int, &threads)) {
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O&O|OO&:run", keywords, pq_to_int, &batch,
+                                     &inputs, &outputs, pq_to_int, &threads)) {
         return NULL;
     }
     run.batch = (size_t)batch.value;
@@ -320,8 +323,10 @@ done:
 static PyObject *new_trace(const program_object *self, Py_ssize_t i, size_t batch,
                            pq_attention_trace *trace) {
     if (self->instructions[i].opcode != PQ_OP_ATTENTION) {
-        return PyErr_Format(PyExc_ValueError, "%s: expected attention[..] to name an attention, got "
-                            "instruction %zd", op, i);
+        return PyErr_Format(PyExc_ValueError,
+                            "%s: expected attention[..] to name an attention, got "
+                            "instruction %zd",
+                            op, i);
     }
     const int64_t *attrs = self->instructions[i].attrs;
     const bool batched = self->values[self->instructions[i].output].batched != 0;
@@ -344,7 +349,8 @@ static PyObject *new_trace(const program_object *self, Py_ssize_t i, size_t batc
 }
 
 /* Reads item `position` of `items` as an index below `count`; -1 with an exception. */
-static Py_ssize_t read_index(PyObject *items, Py_ssize_t position, const char *name, npy_intp count) {
+static Py_ssize_t read_index(PyObject *items, Py_ssize_t position, const char *name,
+                             npy_intp count) {
     pq_int index = {name, 0, count - 1, 0, false};
     return pq_to_int(PyTuple_GET_ITEM(items, position), &index) ? (Py_ssize_t)index.value : -1;
 }
@@ -352,7 +358,8 @@ static Py_ssize_t read_index(PyObject *items, Py_ssize_t position, const char *n
 static PyObject *program_trace(PyObject *object, PyObject *args, PyObject *kwargs) {
     static char *keywords[] = {"batch", "inputs", "values", "attention", "threads", NULL};
     program_object *self = (program_object *)object;
-    PyObject *inputs, *values, *attention, *value_items = NULL, *attention_items = NULL, *result = NULL;
+    PyObject *inputs, *values, *attention, *value_items = NULL, *attention_items = NULL,
+                                           *result = NULL;
     PyObject *value_arrays = NULL, *attention_arrays = NULL;
     void **value_data = NULL;
     pq_attention_trace *traces = NULL;
@@ -360,8 +367,8 @@ static PyObject *program_trace(PyObject *object, PyObject *args, PyObject *kwarg
     pq_int batch = PQ_SIZE("batch", 0), threads = PQ_THREADS;
     pq_call call;
 
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O&OOO|O&:trace", keywords, pq_to_int, &batch, &inputs,
-                                     &values, &attention, pq_to_int, &threads)) {
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O&OOO|O&:trace", keywords, pq_to_int, &batch,
+                                     &inputs, &values, &attention, pq_to_int, &threads)) {
         return NULL;
     }
     run.batch = (size_t)batch.value;
@@ -388,7 +395,8 @@ static PyObject *program_trace(PyObject *object, PyObject *args, PyObject *kwarg
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(value_items); ++i) {
         const Py_ssize_t index = read_index(value_items, i, "values[..]", self->value_count);
         if (index >= 0 && value_data[index] != NULL) {
-            PyErr_Format(PyExc_ValueError, "%s: expected distinct values, got %zd twice", op, index);
+            PyErr_Format(PyExc_ValueError, "%s: expected distinct values, got %zd twice", op,
+                         index);
             goto done;
         }
         PyArrayObject *array = index < 0 ? NULL : new_value(self, index, run.batch);
@@ -402,7 +410,8 @@ static PyObject *program_trace(PyObject *object, PyObject *args, PyObject *kwarg
         const Py_ssize_t index =
             read_index(attention_items, i, "attention[..]", self->instruction_count);
         if (index >= 0 && traces[index].score != NULL) {
-            PyErr_Format(PyExc_ValueError, "%s: expected distinct attention, got %zd twice", op, index);
+            PyErr_Format(PyExc_ValueError, "%s: expected distinct attention, got %zd twice", op,
+                         index);
             goto done;
         }
         PyObject *arrays = index < 0 ? NULL : new_trace(self, index, run.batch, &traces[index]);
@@ -439,11 +448,13 @@ static PyObject *program_context_count(PyObject *object, void *closure) {
 }
 
 static PyMethodDef program_methods[] = {
-    PQ_KEYWORD_METHOD("run", program_run,
-                      "run(batch, inputs, outputs=None, threads=None)\n--\n\nA tuple of output arrays."),
-    PQ_KEYWORD_METHOD("trace", program_trace,
-                      "trace(batch, inputs, values, attention, threads=None)\n--\n\n"
-                      "(outputs, arrays of the values named, (score, p, l) of the attentions named)."),
+    PQ_KEYWORD_METHOD(
+        "run", program_run,
+        "run(batch, inputs, outputs=None, threads=None)\n--\n\nA tuple of output arrays."),
+    PQ_KEYWORD_METHOD(
+        "trace", program_trace,
+        "trace(batch, inputs, values, attention, threads=None)\n--\n\n"
+        "(outputs, arrays of the values named, (score, p, l) of the attentions named)."),
     {NULL, NULL, 0, NULL},
 };
 

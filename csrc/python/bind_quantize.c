@@ -10,10 +10,10 @@ typedef struct grid {
     pq_dtype type;
 } grid;
 
-#define GRID                                                                                         \
-    {                                                                                                \
-        NULL, PQ_AXIS, PQ_INT32("zero_point", 0), PQ_INT32("quant_min", -128),                       \
-            PQ_INT32("quant_max", 127), PQ_THREADS, PQ_S8                                            \
+#define GRID \
+    { \
+        NULL, PQ_AXIS, PQ_INT32("zero_point", 0), PQ_INT32("quant_min", -128), \
+            PQ_INT32("quant_max", 127), PQ_THREADS, PQ_S8 \
     }
 
 /* Fills `args` for an array of that shape; holds a reference to the scale. */
@@ -38,16 +38,19 @@ static bool read_grid(const char *op, PyArrayObject *x, PyObject *scale, grid *g
     return true;
 }
 
-static bool take_float_output(const char *op, PyObject *out, PyArrayObject *like, PyArrayObject **y) {
+static bool take_float_output(const char *op, PyObject *out, PyArrayObject *like,
+                              PyArrayObject **y) {
     if (out == NULL || out == Py_None) {
-        *y = (PyArrayObject *)PyArray_SimpleNew(PyArray_NDIM(like), PyArray_DIMS(like), NPY_FLOAT32);
+        *y =
+            (PyArrayObject *)PyArray_SimpleNew(PyArray_NDIM(like), PyArray_DIMS(like), NPY_FLOAT32);
         return *y != NULL;
     }
     if (!pq_take(op, "out", out, PQ_T_F32, PyArray_NDIM(like), PQ_WRITABLE, y)) {
         return false;
     }
     if (!PyArray_SAMESHAPE(*y, like)) {
-        PyErr_Format(PyExc_ValueError, "%s: expected out of the shape of the input, got another", op);
+        PyErr_Format(PyExc_ValueError, "%s: expected out of the shape of the input, got another",
+                     op);
         Py_CLEAR(*y);
         return false;
     }
@@ -56,8 +59,8 @@ static bool take_float_output(const char *op, PyObject *out, PyArrayObject *like
 
 static PyObject *quantize(PyObject *module, PyObject *args, PyObject *kwargs) {
     static const char op[] = "quantize";
-    static char *keywords[] = {"x",         "scale", "zero_point", "quant_min", "quant_max",
-                               "axis",      "dtype", "out",        "threads",   NULL};
+    static char *keywords[] = {"x",    "scale", "zero_point", "quant_min", "quant_max",
+                               "axis", "dtype", "out",        "threads",   NULL};
     PyObject *x_object, *scale, *out = NULL;
     PyArrayObject *x = NULL, *q = NULL;
     bool done = false;
@@ -66,15 +69,16 @@ static PyObject *quantize(PyObject *module, PyObject *args, PyObject *kwargs) {
     pq_call call;
 
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO|O&O&O&O&O&OO&:quantize", keywords, &x_object,
-                                     &scale, pq_to_int, &g.zero_point, pq_to_int, &g.quant_min, pq_to_int,
-                                     &g.quant_max, pq_to_int, &g.axis, pq_to_edge_type, &g.type, &out,
-                                     pq_to_int, &g.threads)) {
+                                     &scale, pq_to_int, &g.zero_point, pq_to_int, &g.quant_min,
+                                     pq_to_int, &g.quant_max, pq_to_int, &g.axis, pq_to_edge_type,
+                                     &g.type, &out, pq_to_int, &g.threads)) {
         return NULL;
     }
     if (!pq_take(op, "x", x_object, PQ_T_F32, -1, 0, &x) ||
         !read_grid(op, x, scale, &g, &call_args) ||
         !pq_take_output(op, out, PyArray_NDIM(x), PyArray_DIMS(x), g.type, 0, &q) ||
-        !pq_check_overlap(op, q, "x", x, false) || !pq_check_overlap(op, q, "scale", g.scale, false)) {
+        !pq_check_overlap(op, q, "x", x, false) ||
+        !pq_check_overlap(op, q, "scale", g.scale, false)) {
         goto done;
     }
     pq_call_begin(&call, pq_state_of(module), (int)g.threads.value);
@@ -100,9 +104,9 @@ static PyObject *dequantize(PyObject *module, PyObject *args, PyObject *kwargs) 
     pq_quantize_args call_args;
     pq_call call;
 
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO|O&O&OO&:dequantize", keywords, &q_object, &scale,
-                                     pq_to_int, &g.zero_point, pq_to_int, &g.axis, &out, pq_to_int,
-                                     &g.threads)) {
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO|O&O&OO&:dequantize", keywords, &q_object,
+                                     &scale, pq_to_int, &g.zero_point, pq_to_int, &g.axis, &out,
+                                     pq_to_int, &g.threads)) {
         return NULL;
     }
     if (!pq_take(op, "q", q_object, PQ_T_EDGE, -1, 0, &q)) {
@@ -112,7 +116,8 @@ static PyObject *dequantize(PyObject *module, PyObject *args, PyObject *kwargs) 
     g.quant_min.value = g.type == PQ_S8 ? INT8_MIN : INT16_MIN;
     g.quant_max.value = g.type == PQ_S8 ? INT8_MAX : INT16_MAX;
     if (!read_grid(op, q, scale, &g, &call_args) || !take_float_output(op, out, q, &x) ||
-        !pq_check_overlap(op, x, "q", q, false) || !pq_check_overlap(op, x, "scale", g.scale, false)) {
+        !pq_check_overlap(op, x, "q", q, false) ||
+        !pq_check_overlap(op, x, "scale", g.scale, false)) {
         goto done;
     }
     pq_call_begin(&call, pq_state_of(module), (int)g.threads.value);
@@ -139,15 +144,17 @@ static PyObject *fake_quantize(PyObject *module, PyObject *args, PyObject *kwarg
     pq_quantize_args call_args;
     pq_call call;
 
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO|O&O&O&O&OO&:fake_quantize", keywords, &x_object,
-                                     &scale, pq_to_int, &g.zero_point, pq_to_int, &g.quant_min, pq_to_int,
-                                     &g.quant_max, pq_to_int, &g.axis, &out, pq_to_int, &g.threads)) {
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO|O&O&O&O&OO&:fake_quantize", keywords,
+                                     &x_object, &scale, pq_to_int, &g.zero_point, pq_to_int,
+                                     &g.quant_min, pq_to_int, &g.quant_max, pq_to_int, &g.axis,
+                                     &out, pq_to_int, &g.threads)) {
         return NULL;
     }
     g.type = g.quant_min.value >= INT8_MIN && g.quant_max.value <= INT8_MAX ? PQ_S8 : PQ_S16;
     if (!pq_take(op, "x", x_object, PQ_T_F32, -1, 0, &x) ||
         !read_grid(op, x, scale, &g, &call_args) || !take_float_output(op, out, x, &y) ||
-        !pq_check_overlap(op, y, "x", x, true) || !pq_check_overlap(op, y, "scale", g.scale, false)) {
+        !pq_check_overlap(op, y, "x", x, true) ||
+        !pq_check_overlap(op, y, "scale", g.scale, false)) {
         goto done;
     }
     pq_call_begin(&call, pq_state_of(module), (int)g.threads.value);
@@ -164,15 +171,18 @@ done:
 }
 
 PyMethodDef pq_quantize_methods[] = {
-    PQ_KEYWORD_METHOD("quantize", quantize,
-                      "quantize(x, scale, zero_point=0, quant_min=-128, quant_max=127, axis=None, "
-                      "dtype='int8', out=None, threads=None)\n--\n\nfloat32 to a grid (quantize.h)."),
-    PQ_KEYWORD_METHOD("dequantize", dequantize,
-                      "dequantize(q, scale, zero_point=0, axis=None, out=None, threads=None)\n--\n\n"
-                      "A grid to float32 (quantize.h)."),
-    PQ_KEYWORD_METHOD("fake_quantize", fake_quantize,
-                      "fake_quantize(x, scale, zero_point=0, quant_min=-128, quant_max=127, axis=None, "
-                      "out=None, threads=None)\n--\n\n"
-                      "dequantize(quantize(x)) in one pass (quantize.h)."),
+    PQ_KEYWORD_METHOD(
+        "quantize", quantize,
+        "quantize(x, scale, zero_point=0, quant_min=-128, quant_max=127, axis=None, "
+        "dtype='int8', out=None, threads=None)\n--\n\nfloat32 to a grid (quantize.h)."),
+    PQ_KEYWORD_METHOD(
+        "dequantize", dequantize,
+        "dequantize(q, scale, zero_point=0, axis=None, out=None, threads=None)\n--\n\n"
+        "A grid to float32 (quantize.h)."),
+    PQ_KEYWORD_METHOD(
+        "fake_quantize", fake_quantize,
+        "fake_quantize(x, scale, zero_point=0, quant_min=-128, quant_max=127, axis=None, "
+        "out=None, threads=None)\n--\n\n"
+        "dequantize(quantize(x)) in one pass (quantize.h)."),
     {NULL, NULL, 0, NULL},
 };

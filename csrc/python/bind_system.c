@@ -32,15 +32,16 @@ static PyObject *isa_limit(PyObject *module, PyObject *args) {
     }
     const pq_status status = pq_isa_limit(name);
     if (status == PQ_ERR_VALUE) {
-        return PyErr_Format(PyExc_ValueError,
-                            "isa_limit: expected ref, avx2, avx512, avx512vnni, neon or neondot, got "
-                            "'%.50s'",
-                            name);
+        return PyErr_Format(
+            PyExc_ValueError,
+            "isa_limit: expected ref, avx2, avx512, avx512vnni, neon or neondot, got "
+            "'%.50s'",
+            name);
     }
     if (status == PQ_ERR_UNSUPPORTED) {
         return PyErr_Format(PyExc_NotImplementedError,
-                            "isa_limit: this machine or build has no '%.50s'; its best is '%s'", name,
-                            pq_isa_name(pq_isa_active()));
+                            "isa_limit: this machine or build has no '%.50s'; its best is '%s'",
+                            name, pq_isa_name(pq_isa_active()));
     }
     if (status != PQ_OK) {
         pq_raise(pq_state_of(module), status, NULL);
@@ -53,8 +54,9 @@ static PyObject *features_tuple(uint32_t features) {
     static const struct {
         uint32_t bit;
         const char *name;
-    } rows[] = {{PQ_CPU_AVX2, "avx2"},       {PQ_CPU_FMA, "fma"},   {PQ_CPU_AVX512, "avx512"},
-                {PQ_CPU_AVX512VNNI, "avx512vnni"}, {PQ_CPU_NEON, "neon"}, {PQ_CPU_DOTPROD, "dotprod"}};
+    } rows[] = {{PQ_CPU_AVX2, "avx2"},     {PQ_CPU_FMA, "fma"},
+                {PQ_CPU_AVX512, "avx512"}, {PQ_CPU_AVX512VNNI, "avx512vnni"},
+                {PQ_CPU_NEON, "neon"},     {PQ_CPU_DOTPROD, "dotprod"}};
     PyObject *list = PyList_New(0), *result = NULL;
     if (list == NULL) {
         return NULL;
@@ -93,9 +95,9 @@ static PyObject *kernels(PyObject *module, PyObject *unused) {
     pq_kernel_rows(rows, count);
     list = PyList_New(0);
     for (int i = 0; list != NULL && i < count; ++i) {
-        PyObject *row = Py_BuildValue("ssNO", rows[i].op, pq_isa_name(rows[i].isa),
-                                      features_tuple(rows[i].needs),
-                                      rows[i].eligible ? Py_True : Py_False);
+        PyObject *row =
+            Py_BuildValue("ssNO", rows[i].op, pq_isa_name(rows[i].isa),
+                          features_tuple(rows[i].needs), rows[i].eligible ? Py_True : Py_False);
         const int failed = row == NULL ? -1 : PyList_Append(list, row);
         Py_XDECREF(row);
         if (failed < 0) {
@@ -109,7 +111,8 @@ static PyObject *kernels(PyObject *module, PyObject *unused) {
 static PyObject *instructions(PyObject *module, PyObject *unused) {
     (void)module;
     (void)unused;
-#define PQ_INSTRUCTION(NAME, name, min_inputs, max_inputs, attrs) {#name, min_inputs, max_inputs, attrs},
+#define PQ_INSTRUCTION(NAME, name, min_inputs, max_inputs, attrs) \
+    {#name, min_inputs, max_inputs, attrs},
     static const struct {
         const char *name;
         int min_inputs, max_inputs;
@@ -154,10 +157,13 @@ static PyObject *alloc_live(PyObject *module, PyObject *unused) {
 }
 
 PyMethodDef pq_system_methods[] = {
-    {"isa_names", isa_names, METH_NOARGS, "isa_names()\n--\n\nEvery instruction set, slow to fast."},
-    {"isa_active", isa_active, METH_NOARGS, "isa_active()\n--\n\nThe best that is present and allowed."},
+    {"isa_names", isa_names, METH_NOARGS,
+     "isa_names()\n--\n\nEvery instruction set, slow to fast."},
+    {"isa_active", isa_active, METH_NOARGS,
+     "isa_active()\n--\n\nThe best that is present and allowed."},
     {"isa_limit", isa_limit, METH_VARARGS,
-     "isa_limit(name=None)\n--\n\nLimit weights packed from now on to an instruction set; None lifts it."},
+     "isa_limit(name=None)\n--\n\nLimit weights packed from now on to an instruction set; None "
+     "lifts it."},
     {"cpu_features", cpu_features, METH_NOARGS, "cpu_features()\n--\n\nWhat this machine has."},
     {"kernels", kernels, METH_NOARGS,
      "kernels()\n--\n\nRows (op, isa, needs, eligible) of the kernel list."},

@@ -38,7 +38,9 @@ typedef struct pq_state {
     PyTypeObject *program_type;
 } pq_state;
 
-static inline pq_state *pq_state_of(PyObject *module) { return PyModule_GetState(module); }
+static inline pq_state *pq_state_of(PyObject *module) {
+    return PyModule_GetState(module);
+}
 
 /* ---- one call of an entry point ---- */
 
@@ -50,7 +52,8 @@ typedef struct pq_call {
     char message[512];
 } pq_call;
 
-/* Sets up `call->exec` (threads < 1: the default) and releases the GIL. The struct must not move. */
+/* Sets up `call->exec` (threads < 1: the default) and releases the GIL. The struct must not move.
+ */
 void pq_call_begin(pq_call *call, const pq_state *state, int threads);
 /* Takes the GIL back. 0, or -1 with the exception that belongs to the status. */
 int pq_call_end(pq_call *call, pq_status status);
@@ -79,7 +82,8 @@ enum {
 };
 
 /* Checks that `object` is a native, aligned array of one of `types` and of `ndim` axes (-1: any).
- * False with an exception on failure; else *array is a new reference (NULL for an optional None). */
+ * False with an exception on failure; else *array is a new reference (NULL for an optional None).
+ */
 bool pq_take(const char *op, const char *name, PyObject *object, unsigned types, int ndim,
              unsigned flags, PyArrayObject **array);
 
@@ -116,13 +120,20 @@ typedef struct pq_int {
     bool none_keeps; /* None leaves the default */
 } pq_int;
 
-#define PQ_INT32(name, value) { name, INT32_MIN, INT32_MAX, value, false }
-#define PQ_UINT32(name) { name, 0, UINT32_MAX, 0, false }
-#define PQ_INT64(name, value) { name, INT64_MIN, INT64_MAX, value, false }
-#define PQ_SIZE(name, value) { name, 0, PTRDIFF_MAX, value, false }
-#define PQ_SHIFT(name, value) { name, 0, UINT8_MAX, value, false }
-#define PQ_THREADS { "threads", 1, 4096, 0, true }
-#define PQ_AXIS { "axis", INT32_MIN, INT32_MAX, PQ_NO_AXIS, true }
+#define PQ_INT32(name, value) \
+    { name, INT32_MIN, INT32_MAX, value, false }
+#define PQ_UINT32(name) \
+    { name, 0, UINT32_MAX, 0, false }
+#define PQ_INT64(name, value) \
+    { name, INT64_MIN, INT64_MAX, value, false }
+#define PQ_SIZE(name, value) \
+    { name, 0, PTRDIFF_MAX, value, false }
+#define PQ_SHIFT(name, value) \
+    { name, 0, UINT8_MAX, value, false }
+#define PQ_THREADS \
+    { "threads", 1, 4096, 0, true }
+#define PQ_AXIS \
+    { "axis", INT32_MIN, INT32_MAX, PQ_NO_AXIS, true }
 #define PQ_NO_AXIS INT64_MAX
 
 typedef struct pq_real {
@@ -135,10 +146,11 @@ typedef struct pq_grid { /* (scale, zero_point, quant_min, quant_max) */
     pq_affine affine;
 } pq_grid;
 
-int pq_to_int(PyObject *object, void *value);      /* pq_int * */
-int pq_to_real(PyObject *object, void *value);     /* pq_real * */
-int pq_to_grid(PyObject *object, void *value);     /* pq_grid * */
-int pq_to_edge_type(PyObject *object, void *type); /* pq_dtype *, from int8 / int16 in any spelling */
+int pq_to_int(PyObject *object, void *value);  /* pq_int * */
+int pq_to_real(PyObject *object, void *value); /* pq_real * */
+int pq_to_grid(PyObject *object, void *value); /* pq_grid * */
+int pq_to_edge_type(PyObject *object,
+                    void *type); /* pq_dtype *, from int8 / int16 in any spelling */
 int pq_to_gemm_type(PyObject *object, void *type); /* the same, int32 too */
 
 /* ---- parts; each adds its functions and types ---- */

@@ -26,9 +26,10 @@ static int read_environment(void) {
                      "PYQUANT_ISA: this machine or build has no '%.50s'; its best is '%s'", name,
                      pq_isa_name(pq_isa_active()));
     } else {
-        PyErr_Format(PyExc_ValueError,
-                     "PYQUANT_ISA: expected ref, avx2, avx512, avx512vnni, neon or neondot, got '%.50s'",
-                     name);
+        PyErr_Format(
+            PyExc_ValueError,
+            "PYQUANT_ISA: expected ref, avx2, avx512, avx512vnni, neon or neondot, got '%.50s'",
+            name);
     }
     return -1;
 }
@@ -62,9 +63,10 @@ static int add_constants(PyObject *module) {
 }
 
 static int module_exec(PyObject *module) {
-    PyMethodDef *const parts[] = {pq_gemm_methods,     pq_attention_methods, pq_layernorm_methods,
-                                  pq_elementwise_methods, pq_layout_methods, pq_quantize_methods,
-                                  pq_observe_methods,  pq_derive_methods,    pq_system_methods};
+    PyMethodDef *const parts[] = {
+        pq_gemm_methods,        pq_attention_methods, pq_layernorm_methods,
+        pq_elementwise_methods, pq_layout_methods,    pq_quantize_methods,
+        pq_observe_methods,     pq_derive_methods,    pq_system_methods};
     pq_state *state = pq_state_of(module);
     if (PyArray_ImportNumPyAPI() < 0 || read_environment() < 0) {
         return -1;
@@ -114,7 +116,9 @@ static int module_clear(PyObject *module) {
     return 0;
 }
 
-static void module_free(void *module) { (void)module_clear(module); }
+static void module_free(void *module) {
+    (void)module_clear(module);
+}
 
 static PyModuleDef_Slot module_slots[] = {
     {Py_mod_exec, module_exec},
@@ -133,4 +137,6 @@ static PyModuleDef module_def = {
 };
 
 PyMODINIT_FUNC PyInit__C(void);
-PyMODINIT_FUNC PyInit__C(void) { return PyModuleDef_Init(&module_def); }
+PyMODINIT_FUNC PyInit__C(void) {
+    return PyModuleDef_Init(&module_def);
+}

@@ -47,12 +47,13 @@ int pq_to_grid(PyObject *object, void *value) {
     pq_grid *arg = value;
     if (!PyTuple_Check(object) || PyTuple_GET_SIZE(object) != 4) {
         PyErr_Format(PyExc_TypeError,
-                     "expected %s to be (scale, zero_point, quant_min, quant_max), got %R", arg->name,
-                     object);
+                     "expected %s to be (scale, zero_point, quant_min, quant_max), got %R",
+                     arg->name, object);
         return 0;
     }
     pq_real scale = {"scale", 0.0};
-    pq_int limits[3] = {PQ_INT32("zero_point", 0), PQ_INT32("quant_min", 0), PQ_INT32("quant_max", 0)};
+    pq_int limits[3] = {PQ_INT32("zero_point", 0), PQ_INT32("quant_min", 0),
+                        PQ_INT32("quant_max", 0)};
     if (!pq_to_real(PyTuple_GET_ITEM(object, 0), &scale)) {
         return 0;
     }
@@ -61,8 +62,8 @@ int pq_to_grid(PyObject *object, void *value) {
             return 0;
         }
     }
-    arg->affine = (pq_affine){(float)scale.value, (int32_t)limits[0].value, (int32_t)limits[1].value,
-                              (int32_t)limits[2].value};
+    arg->affine = (pq_affine){(float)scale.value, (int32_t)limits[0].value,
+                              (int32_t)limits[1].value, (int32_t)limits[2].value};
     return 1;
 }
 
@@ -86,6 +87,10 @@ static int to_dtype(PyObject *object, bool s32_allowed, pq_dtype *type) {
     return 0;
 }
 
-int pq_to_edge_type(PyObject *object, void *type) { return to_dtype(object, false, type); }
+int pq_to_edge_type(PyObject *object, void *type) {
+    return to_dtype(object, false, type);
+}
 
-int pq_to_gemm_type(PyObject *object, void *type) { return to_dtype(object, true, type); }
+int pq_to_gemm_type(PyObject *object, void *type) {
+    return to_dtype(object, true, type);
+}
