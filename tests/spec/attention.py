@@ -1,6 +1,7 @@
 """Attention: integer scaled-dot-product attention with the softmax inside.
 
-Read one row at a time: scores, distance to the row maximum, index u, weight P, then P times V, normalised once.
+Read one row at a time: scores, distance to the row maximum, index u, weight P, then P times V,
+normalised once.
 
 Source: NUMERICS "Softmax and attention"; csrc/include/pyquant/attention.h.
 """
@@ -68,10 +69,7 @@ def normalizer(requant: Dyadic, total: int) -> Dyadic:
     """requant / L as a dyadic number: t = (m << 32) / L cut to 31 bits (attention.h, m_r and s_r)."""
     t = (requant.multiplier << 32) // total
     bits = t.bit_length()
-    result = Dyadic(t >> (bits - 31), requant.shift + 63 - bits)
-    assert 2**30 <= result.multiplier < 2**31
-    assert 1 <= result.shift <= 62, f"shift {result.shift} outside [1, 62]"
-    return result
+    return Dyadic(t >> (bits - 31), requant.shift + 63 - bits)
 
 
 def attention_row(

@@ -1,7 +1,7 @@
 """Derive: from scales, zero points and float weights to the integer constants of an op.
 
-Written from the prose of derive.h, not from its C code. "float64" below means Python's float, which is one. Where a
-constant is a real number rounded once (the softmax table), it is computed exactly instead.
+Written from the prose of derive.h, not from its C code. "float64" below means Python's float, which is one.
+Where a constant is a real number rounded once (the softmax table), it is computed exactly instead.
 
 Source: NUMERICS "Numbers", "Scales", "Tables"; csrc/include/pyquant/derive.h and the headers of the ops.
 """
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from tests.spec import functions
-from tests.spec.attention import INDEX_END, MASK_ADD_LIMIT, Softmax
+from tests.spec.attention import INDEX_END, MASK_ADD_LIMIT, Softmax, normalizer
 from tests.spec.numbers import INT32_MAX, Affine, Dyadic, dyadic, float32, quantize, rne
 
 SCALE_MIN, SCALE_MAX = 2.0**-100, 2.0**100
@@ -100,8 +100,8 @@ def gemm(
 def exp2_entry(pmax: int, j: int) -> int:
     """rne(2 * pmax * 2^(-j/32)), by comparing 32nd powers: no real number is approximated.
 
-    With x^32 = (2 pmax)^32 / 2^j, the answer is the n with 2n - 1 < 2x < 2n + 1. x is irrational for 0 < j < 32, so
-    there are no ties.
+    With x^32 = (2 pmax)^32 / 2^j, the answer is the n with 2n - 1 < 2x < 2n + 1. x is irrational for
+    0 < j < 32, so there are no ties.
     """
     if j == 0:
         return 2 * pmax
@@ -116,20 +116,17 @@ def exp2_entry(pmax: int, j: int) -> int:
     return low
 
 
-def value_bound(v: Affine) -> int:
-    """vmax = max(128, max |v - z_v|): O alone is bounded by 128, O - z_v L by the second (attention.h)."""
-    return max(128, v.quant_max - v.zero_point, v.zero_point - v.quant_min)
+def value_bound(v_zero_point: int) -> int:
+    """vmax = max(127 - z_v, 128 + z_v) over all of int8: it bounds |v - z_v|, and |v| too (attention.h)."""
+    return max(127 - v_zero_point, 128 + v_zero_point)
 
 
-def softmax_pmax(method: str, v: Affine, keys: int) -> int:
+def softmax_pmax(method: str, v_zero_point: int, keys: int) -> int:
     """The largest weight for which no sum of `keys` products leaves int32 (attention.h, "Bounds")."""
-    limit = INT32_MAX // (value_bound(v) * keys) if keys else INT32_MAX
-    if method == "table8":
-        if limit < PMAX[method]:
-            raise OverflowError(f"table8 cannot hold {keys} keys")
-        return PMAX[method]
-    if limit < 1:
-        raise OverflowError(f"{keys} keys are too many")
+    limit = INT32_MAX // (value_bound(v_zero_point) * max(keys, 1))
+    least = PMAX["table8"] if method == "table8" else 1
+    if limit < least:
+        raise OverflowError(f"{method} cannot hold {keys} keys")
     return min(PMAX[method], limit)
 
 
@@ -167,9 +164,12 @@ def attention(
     real = q.scale * k.scale * softmax_scale * LOG2_E * 32
     distance = 2 * 255 * 128 * head_dim + (2**25 if has_mask else 0)
     delta_max, multiplier, shift = softmax_slope(real, distance)
-    pmax = softmax_pmax(method, v, keys)
+    pmax = softmax_pmax(method, v.zero_point, keys)
     table = tuple(exp2_entry(pmax, j) for j in range(32))
-    return Softmax(delta_max, multiplier, shift, pmax, table), dyadic(v.scale / y.scale)
+    requant = dyadic(v.scale / y.scale)
+    if normalizer(requant, pmax * max(keys, 1)).shift > 62:  # the longest row has the largest shift
+        raise OverflowError("v_scale / y_scale is too small for rows of this length")
+    return Softmax(delta_max, multiplier, shift, pmax, table), requant
 
 
 def mask(

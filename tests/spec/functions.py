@@ -1,12 +1,12 @@
 """The real functions behind the tables, to 50 digits.
 
-Written from their mathematics, without the C library: a table entry of the spec is the exact value rounded once. The C
-code evaluates in float64, whose error (some 1e-16) moves an entry only if the exact value lies that close to a tie.
-Piecewise polynomials are exact fractions, so that their ties are true ties in both.
+Written from their mathematics, without the C library: a table entry of the spec is the exact value, rounded
+once. The C code evaluates in float64, whose error (some 1e-16) moves an entry only if the exact value lies
+that near to a tie. Piecewise polynomials are exact fractions, so that their ties are true ties in both.
 
-Source: csrc/include/pyquant/derive.h (enum pq_unary); GELU: Hendrycks and Gimpel, arXiv:1606.08415; SiLU: Elfwing et
-al., arXiv:1702.03118; Mish: Misra, arXiv:1908.08681; hard swish: Howard et al., arXiv:1905.02244; ELU: Clevert et
-al., arXiv:1511.07289.
+Source: csrc/include/pyquant/derive.h (enum pq_unary). GELU: Hendrycks and Gimpel, arXiv:1606.08415; SiLU:
+Elfwing et al., arXiv:1702.03118; Mish: Misra, arXiv:1908.08681; hard swish: Howard et al., arXiv:1905.02244;
+ELU: Clevert et al., arXiv:1511.07289.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ Matrix = Sequence[Sequence[int]]
 
 
 def check_accumulator(w: Matrix, bias: Sequence[int]) -> None:
-    """|bias| + 255 * sum |w| <= 2^31 - 1 per column: then no accumulator can overflow (gemm.h, "Overflow")."""
+    """|bias| + 255 * sum |w| <= 2^31 - 1 per column, so no accumulator can overflow (gemm.h)."""
     for column, (row, b) in enumerate(zip(w, bias, strict=True)):
         if abs(b) + 255 * sum(abs(v) for v in row) > INT32_MAX:
             raise OverflowError(f"column {column} may overflow int32")

@@ -10,7 +10,7 @@ from itertools import product
 
 
 def copy(x: Sequence[int], dims: Sequence[int], strides: Sequence[int], offset: int) -> list[int]:
-    """y[i0, i1, ..] = x[offset + i0 * stride0 + i1 * stride1 ..], y flat and contiguous. No dims: one element."""
+    """y[i0, i1, ..] = x[offset + i0 * stride0 + i1 * stride1 ..], y flat. No dims: one element."""
     y = []
     for index in product(*(range(d) for d in dims)):
         at = offset + sum(i * s for i, s in zip(index, strides, strict=True))

@@ -1,7 +1,7 @@
 """Numbers: rounding, dyadic multipliers, the affine map between floats and integers.
 
-Python integers have no width, so a bound that the C code relies on is an assertion here: `fits_int64` fails where
-the C expression would overflow.
+Python integers have no width, so a bound that the C code relies on is an assertion here: `fits_int64` fails
+where the C expression would overflow.
 
 Source: NUMERICS "Numbers"; csrc/include/pyquant/{rnu,types,quantize}.h.
 """

@@ -17,7 +17,7 @@ from tests.spec.attention import (
     softmax_weight,
     softmax_weights,
 )
-from tests.spec.numbers import Affine, Clamp, Dyadic, dyadic, rne
+from tests.spec.numbers import Clamp, Dyadic, dyadic, rne
 
 S8 = Clamp(0, -128, 127)
 ONE = dyadic(1.0)
@@ -75,7 +75,7 @@ def pmax_for(bound: int, keys: int) -> int:
 
 
 def test_pmax_must_count_the_value_zero_point() -> None:
-    """v in [-128, 127] with z_v = -128: v - z_v reaches 255, and O - z_v L leaves int32 if pmax is chosen for 128."""
+    """z_v = -128: v - z_v reaches 255, and O - z_v L leaves int32 if pmax is chosen for 128."""
     keys = 4096
     q, k, v = [0], [[0]] * keys, [[127]] * keys
     zero_points = (0, 0, -128)
@@ -88,19 +88,19 @@ def test_pmax_must_count_the_value_zero_point() -> None:
     row = attention_row(q, k, v, zero_points, softmax(ours), ONE, Clamp(-128, -128, 127))
     assert row.y == [127]
 
-    grid = Affine(1.0, -128, -128, 127)
-    assert derive.softmax_pmax("table16", grid, keys) == ours
+    assert derive.softmax_pmax("table16", -128, keys) == ours
 
 
 def test_short_rows_are_not_affected_by_the_bound() -> None:
-    grid = Affine(1.0, -128, -128, 127)
-    assert derive.softmax_pmax("table16", grid, 514) == 16383  # 255 * 16383 * 514 < 2^31
-    assert derive.softmax_pmax("table16", grid, 515) == 16352
+    assert derive.softmax_pmax("table16", -128, 514) == 16383  # 255 * 16383 * 514 < 2^31
+    assert derive.softmax_pmax("table16", -128, 515) == 16352
 
 
 def test_equal_scores_give_the_mean_of_the_values() -> None:
     row = attention_row([3, 4], [[1, 1], [1, 1]], [[10, -7], [20, -8]], (0, 0, 0), softmax(), ONE, S8)
-    assert row.score == [7, 7] and row.p == [16383, 16383] and row.total == 32766
+    assert row.score == [7, 7]
+    assert row.p == [16383, 16383]
+    assert row.total == 32766
     assert row.y == [15, -7]  # -7.5, half up
 
 
@@ -117,13 +117,16 @@ def test_scores_use_both_zero_points_but_weights_do_not_depend_on_the_keys() -> 
 def test_a_mask_excludes_a_key_from_maximum_and_sum() -> None:
     q, k, v = [1], [[0], [127], [0]], [[10], [99], [30]]
     row = attention_row(q, k, v, (0, 0, 0), softmax(), ONE, S8, keep=[True, False, True])
-    assert row.p == [16383, 0, 16383] and row.y == [20]
+    assert row.p == [16383, 0, 16383]
+    assert row.y == [20]
     assert row.score == [0, 127, 0]  # trace shows what was excluded
 
 
 def test_an_additive_mask_shifts_the_score() -> None:
     row = attention_row([0], [[0], [0]], [[64], [0]], (0, 0, 0), softmax(), ONE, S8, mask_add=[-32, 0])
-    assert row.score == [-32, 0] and row.p == [8192, 16383] and row.y == [21]  # 64 / 3 = 21.3
+    assert row.score == [-32, 0]
+    assert row.p == [8192, 16383]
+    assert row.y == [21]
 
 
 def test_a_row_without_keys_is_zero_on_the_output_grid() -> None:
@@ -131,7 +134,8 @@ def test_a_row_without_keys_is_zero_on_the_output_grid() -> None:
     masked = attention_row([1], [[3]], [[9]], (0, 0, 77), softmax(), ONE, out, keep=[False])
     empty = attention_row([1], [], [], (0, 0, 77), softmax(), ONE, out)
     assert masked.y == empty.y == [-5]
-    assert masked.total == empty.total == 1 and masked.p == [0]
+    assert masked.total == empty.total == 1
+    assert masked.p == [0]
 
 
 def test_causal_aligns_the_last_query_with_the_last_key() -> None:

@@ -59,7 +59,7 @@ def test_exp2_entries() -> None:
 
 
 def test_float64_decides_every_exp2_entry() -> None:
-    """No 2 pmax 2^(-j/32) lies within 1e-9 of a tie: a float64 exp2, good to 1e-11 here, rounds each one rightly."""
+    """No 2 pmax 2^(-j/32) lies within 1e-9 of a tie: a float64 exp2, good to 1e-11, rounds each rightly."""
     x = 2.0 * np.arange(1, 16384)[:, None] * np.exp2(-np.arange(32) / 32)
     assert np.abs(x - np.floor(x) - 0.5).min() > 1e-9
     for pmax in (1, 100, 255, 4095, 10923, 16383):
@@ -89,7 +89,8 @@ def test_softmax_slope_reaches_the_end() -> None:
 
 def test_softmax_slope_is_the_largest_that_fits() -> None:
     _, m, s = derive.softmax_slope(0.3, 2**23)
-    assert s == 23 and m == round(0.3 * 2**23)
+    assert s == 23
+    assert m == round(0.3 * 2**23)
 
 
 def test_attention_uses_the_slope_of_base_2() -> None:
@@ -103,10 +104,21 @@ def test_attention_uses_the_slope_of_base_2() -> None:
     assert softmax.delta_max == math.ceil(480 * 2**softmax.shift / softmax.multiplier)
 
 
-def test_table8_has_a_longest_row() -> None:
-    assert derive.softmax_pmax("table8", UNIT, 65793) == 255
+def test_long_rows_lower_the_weights_of_table16_and_end_table8() -> None:
+    assert derive.softmax_pmax("table8", 0, 65793) == 255  # 255 * 128 * 65793 <= 2^31 - 1
+    assert derive.softmax_pmax("table16", 0, 65793) == 255
     with pytest.raises(OverflowError):
-        derive.softmax_pmax("table8", UNIT, 65794)
+        derive.softmax_pmax("table8", 0, 65794)
+    assert derive.softmax_pmax("table16", 0, 100_000) == 167
+    assert derive.softmax_pmax("table16", 0, 0) == 16383
+    with pytest.raises(OverflowError):
+        derive.softmax_pmax("table16", 0, 2**24)
+
+
+def test_attention_refuses_a_normalisation_beyond_shift_62() -> None:
+    small = Affine(2.0**-40, 0, *S8)
+    with pytest.raises(OverflowError, match="too small"):
+        derive.attention("table16", UNIT, UNIT, small, UNIT, 1.0, 4, 1000, False)
 
 
 def test_mask_by_hand() -> None:

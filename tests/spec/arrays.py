@@ -1,0 +1,114 @@
+"""A thin NumPy skin over the specification: arrays in, arrays out, nothing computed here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tests.spec import attention, elementwise, gemm, layernorm
+from tests.spec.cases import Array, Case
+from tests.spec.numbers import Clamp, Dyadic
+
+
+def expected(case: Case) -> dict[str, Array]:
+    """The specification's outputs of a case, by name; `y` is the op's own output."""
+    arrays: dict[str, Any] = {name: a for name, a in case.arrays.items() if a is not None}
+    return RUN[case.op](arrays, dict(case.numbers))
+
+
+def clamp_of(numbers: dict[str, Any]) -> Clamp:
+    return Clamp(numbers["zero_point"], numbers["quant_min"], numbers["quant_max"])
+
+
+def dyadic_of(numbers: dict[str, Any]) -> Dyadic:
+    return Dyadic(numbers["multiplier"], numbers["shift"])
+
+
+def run_gemm(a: dict[str, Any], n: dict[str, Any]) -> dict[str, Array]:
+    x, w = a["x"].tolist(), a["w"].tolist()
+    bias = a["bias"].tolist() if "bias" in a else [0] * len(w)
+    shape = (len(x), len(w))
+    if n["dtype"] == "int32":
+        y = gemm.accumulate(x, n["x_zero_point"], w, bias)
+    else:
+        scales = [Dyadic(*pair) for pair in zip(a["multiplier"].tolist(), a["shift"].tolist(), strict=True)]
+        y = gemm.gemm(x, n["x_zero_point"], w, bias, scales, clamp_of(n))
+    return {"y": np.array(y, n["dtype"]).reshape(shape)}
+
+
+def run_attention(a: dict[str, Any], n: dict[str, Any]) -> dict[str, Array]:
+    batch, heads, q_len, _ = a["q"].shape
+    kv_heads, k_len = a["k"].shape[1:3]
+    score_shape = (batch, heads, q_len, k_len)
+    softmax = attention.Softmax(
+        n["delta_max"], n["softmax_multiplier"], n["softmax_shift"], n["pmax"], tuple(a["table"].tolist())
+    )
+    zero_points = (n["q_zero_point"], n["k_zero_point"], n["v_zero_point"])
+    keep = np.broadcast_to(a["keep"], score_shape) != 0 if "keep" in a else None
+    add = np.broadcast_to(a["mask_add"], score_shape) if "mask_add" in a else None
+    y = np.empty(a["q"].shape, np.int8)
+    score, p = np.empty(score_shape, np.int32), np.empty(score_shape, np.uint16)
+    total = np.empty(score_shape[:3], np.uint32)
+    for b in range(batch):
+        for h in range(heads):
+            shared = h // (heads // kv_heads)  # grouped queries share a key head
+            rows = attention.attention(
+                a["q"][b, h].tolist(),
+                a["k"][b, shared].tolist(),
+                a["v"][b, shared].tolist(),
+                zero_points,
+                softmax,
+                dyadic_of(n),
+                clamp_of(n),
+                keep[b, h].tolist() if keep is not None else None,
+                add[b, h].tolist() if add is not None else None,
+                bool(n["causal"]),
+            )
+            for i, row in enumerate(rows):
+                y[b, h, i], score[b, h, i], p[b, h, i], total[b, h, i] = row.y, row.score, row.p, row.total
+    return {"y": y, "score": score, "p": p, "l": total}
+
+
+def run_layernorm(a: dict[str, Any], n: dict[str, Any]) -> dict[str, Array]:
+    constants = (n["epsilon"], a["gain"].tolist(), a["offset"].tolist(), n["shift"], clamp_of(n))
+    y = [layernorm.layernorm(row, *constants, bool(n["rms"]), n["x_zero_point"]) for row in a["x"].tolist()]
+    return {"y": np.array(y, n["dtype"]).reshape(a["x"].shape)}
+
+
+def run_table(a: dict[str, Any], _: dict[str, Any]) -> dict[str, Array]:
+    return {"y": np.array(elementwise.table(a["x"].tolist(), a["table"].tolist()), np.int8)}
+
+
+def run_requantize(a: dict[str, Any], n: dict[str, Any]) -> dict[str, Array]:
+    y = elementwise.requantize(a["x"].tolist(), n["x_zero_point"], dyadic_of(n), clamp_of(n))
+    return {"y": np.array(y, n["dtype"])}
+
+
+def run_add(a: dict[str, Any], n: dict[str, Any]) -> dict[str, Array]:
+    y = elementwise.add(
+        a["a"].ravel().tolist(),
+        a["b"].tolist(),
+        (n["a_zero_point"], n["b_zero_point"]),
+        (n["a_multiplier"], n["b_multiplier"]),
+        n["shift"],
+        clamp_of(n),
+    )
+    return {"y": np.array(y, n["dtype"]).reshape(a["a"].shape)}
+
+
+def run_mean(a: dict[str, Any], n: dict[str, Any]) -> dict[str, Array]:
+    y = elementwise.mean(a["x"].tolist(), n["x_zero_point"], dyadic_of(n), clamp_of(n))
+    outer, _, inner = a["x"].shape
+    return {"y": np.array(y, n["dtype"]).reshape(outer, inner)}
+
+
+RUN = {
+    "gemm": run_gemm,
+    "attention": run_attention,
+    "layernorm": run_layernorm,
+    "table": run_table,
+    "requantize": run_requantize,
+    "add": run_add,
+    "mean": run_mean,
+}
