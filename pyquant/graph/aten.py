@@ -11,7 +11,7 @@ from torch import fx
 from pyquant.graph.capture import Captured
 
 __all__ = [
-    "VIEWS", "add_node", "aten", "base_of", "batch_factor", "depends_on_inputs", "is_float", "kind_of", "replace",
+    "VIEWS", "add_node", "aten", "base_of", "batch_factor", "depends_on_inputs", "is_float", "is_view", "kind_of", "replace",
     "shape_of", "static_shape", "uses",
 ]
 
@@ -78,9 +78,19 @@ def uses(node: fx.Node, *targets: Any) -> bool:
     return node.op == "call_function" and node.target in targets
 
 
+def is_view(node: fx.Node) -> bool:
+    """True if the node only moves elements of its first argument (one part of a split included)."""
+    if node.op != "call_function":
+        return False
+    source = node.args[0] if node.args else None
+    if kind_of(node) == "getitem":
+        return isinstance(source, fx.Node) and uses(source, *VIEWS)
+    return node.target in VIEWS
+
+
 def base_of(node: fx.Node) -> fx.Node:
     """Through views, to the node whose elements these are."""
-    while node.op == "call_function" and (node.target in VIEWS or kind_of(node) == "getitem"):
+    while is_view(node):
         source = node.args[0]
         assert isinstance(source, fx.Node)
         node = source

@@ -1,0 +1,91 @@
+"""What a data loader yields, as arguments of a model.
+
+A tensor is the first argument; a mapping gives the keys that the signature has (the rest is ignored, and logged once);
+a tuple or list gives its first n items, n being the number of inputs the model takes without a default (at least one).
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+__all__ = ["arguments", "device_of", "first_batch", "target_of"]
+
+_log = logging.getLogger("pyquant")
+_TARGETS = ("labels", "label", "target", "targets", "y")
+_logged: set[tuple[str, ...]] = set()
+
+
+def device_of(model: nn.Module) -> torch.device | None:
+    """Where the model's first parameter or buffer lives."""
+    tensor = next(model.parameters(), None)
+    if tensor is None:
+        tensor = next(model.buffers(), None)
+    return None if tensor is None else tensor.device
+
+
+def _moved(value: Any, device: torch.device | None) -> Any:
+    return value.to(device) if isinstance(value, torch.Tensor) and device is not None else value
+
+
+def arguments(model: nn.Module, batch: Any, *, drop: tuple[str, ...] = ()) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """(args, kwargs) for one batch, on the model's device.
+
+    Raises
+    ------
+    TypeError
+        The batch is of no known form, or has none of the model's inputs.
+    """
+    device = device_of(model)
+    parameters = inspect.signature(model.forward).parameters
+    if isinstance(batch, torch.Tensor):
+        return (_moved(batch, device),), {}
+    if isinstance(batch, Mapping):
+        open_ended = any(p.kind == inspect.Parameter.VAR_KEYWORD for p in parameters.values())
+        known = {k: v for k, v in batch.items() if k in parameters and k not in drop}
+        if not known and open_ended:
+            known = {k: v for k, v in batch.items() if k not in drop}
+        ignored = tuple(sorted(str(k) for k in batch if k not in known and k not in drop))
+        if ignored and ignored not in _logged:
+            _logged.add(ignored)
+            _log.info("batch: ignored keys %s, which %s does not take", ", ".join(ignored), type(model).__name__)
+        if not known:
+            raise TypeError(f"batch: none of the keys {sorted(map(str, batch))} is an input of {type(model).__name__}")
+        return (), {str(k): _moved(v, device) for k, v in known.items()}
+    if isinstance(batch, (tuple, list)):
+        slots = [p for p in parameters.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+        count = max(1, sum(p.default is p.empty for p in slots))
+        if not batch or not isinstance(batch[0], torch.Tensor):
+            raise TypeError(f"batch: expected a tuple that starts with a tensor, got {type(batch).__name__} of "
+                            f"{[type(item).__name__ for item in batch]}")
+        return tuple(_moved(item, device) for item in batch[:count]), {}
+    raise TypeError(f"batch: expected a tensor, a mapping or a tuple, got {type(batch).__name__}")
+
+
+def target_of(batch: Any) -> torch.Tensor | None:
+    """The labels of a batch: a known key, or the last item of a tuple of several."""
+    if isinstance(batch, Mapping):
+        return next((batch[k] for k in _TARGETS if k in batch), None)
+    if isinstance(batch, (tuple, list)) and len(batch) > 1 and isinstance(batch[-1], torch.Tensor):
+        return batch[-1]
+    return None
+
+
+def first_batch(batches: Iterable[Any], name: str) -> tuple[Any, Callable[[], Iterator[Any]]]:
+    """The first batch, and a function that gives an iterator over all of them, the first included."""
+    iterator = iter(batches)
+    try:
+        first = next(iterator)
+    except StopIteration:
+        raise ValueError(f"{name}: expected at least one batch, got none") from None
+
+    def everything() -> Iterator[Any]:
+        yield first
+        yield from iterator
+
+    return first, everything

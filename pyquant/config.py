@@ -1,0 +1,194 @@
+"""What to quantize, to how many bits, and how to choose the scales."""
+
+from __future__ import annotations
+
+import dataclasses
+import fnmatch
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+__all__ = ["PRESETS", "Override", "QuantConfig", "SiteConfig", "resolve_config"]
+
+OBSERVERS = ("minmax", "ema", "percentile", "mse")
+WEIGHT_OBSERVERS = ("absmax", "mse")
+SOFTMAX_METHODS = ("table16", "table8")
+
+
+def _bits(name: str, value: object, low: int, high: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise ValueError(f"{name}: expected an integer in [{low}, {high}], got {value!r}")
+
+
+def _one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ValueError(f"{name}: expected one of {', '.join(allowed)}, got {value!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SiteConfig:
+    """The settings of one site, after presets and overrides.
+
+    Parameters
+    ----------
+    weight_bits : int
+        2 to 8; symmetric, narrow range, one scale per output channel.
+    activation_bits : int
+        2 to 8: edges that an int8 operation consumes.
+    residual_bits : int
+        2 to 16: edges that only wide operations consume (residual stream, norms, model output).
+    symmetric : bool
+        Zero point 0 for int8 edges. 16-bit edges, and q, k, v of attention, always are symmetric.
+    observer, residual_observer : str
+        How calibration chooses a range: ``minmax``, ``ema``, ``percentile`` or ``mse``.
+    weight_observer : str
+        ``absmax`` (follows the weights at every forward) or ``mse`` (chosen at calibration, then kept).
+    percentile : float
+        Share of values inside the range, in percent, for ``percentile``.
+    momentum : float
+        Weight of the old range for ``ema``.
+    softmax : str
+        ``table16`` (16-bit weights) or ``table8`` (8-bit, for dot-product instructions).
+    keep_float : bool
+        Leave the site in float on purpose; `coverage()` lists it.
+    """
+
+    weight_bits: int = 8
+    activation_bits: int = 8
+    residual_bits: int = 16
+    symmetric: bool = False
+    observer: str = "mse"
+    residual_observer: str = "minmax"
+    weight_observer: str = "absmax"
+    percentile: float = 99.99
+    momentum: float = 0.95
+    softmax: str = "table16"
+    keep_float: bool = False
+
+    def __post_init__(self) -> None:
+        _bits("weight_bits", self.weight_bits, 2, 8)
+        _bits("activation_bits", self.activation_bits, 2, 8)
+        _bits("residual_bits", self.residual_bits, 2, 16)
+        _one_of("observer", self.observer, OBSERVERS)
+        _one_of("residual_observer", self.residual_observer, OBSERVERS)
+        _one_of("weight_observer", self.weight_observer, WEIGHT_OBSERVERS)
+        _one_of("softmax", self.softmax, SOFTMAX_METHODS)
+        if not 50.0 < self.percentile <= 100.0:
+            raise ValueError(f"percentile: expected a number in (50, 100], got {self.percentile!r}")
+        if not 0.0 <= self.momentum < 1.0:
+            raise ValueError(f"momentum: expected a number in [0, 1), got {self.momentum!r}")
+        for name in ("symmetric", "keep_float"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name}: expected true or false, got {getattr(self, name)!r}")
+
+
+_FIELDS = {f.name for f in dataclasses.fields(SiteConfig)}
+
+
+@dataclass(frozen=True)
+class Override:
+    """Settings for the sites whose name matches a glob, for example ``"vit.layers.*.attention.*"``."""
+
+    select: str
+    settings: tuple[tuple[str, Any], ...]
+
+    def __post_init__(self) -> None:
+        if not self.select:
+            raise ValueError("select: expected a glob over site names, got an empty string")
+        unknown = sorted({name for name, _ in self.settings} - _FIELDS)
+        if unknown:
+            raise ValueError(f"override {self.select!r}: unknown setting {unknown[0]!r}; there are {sorted(_FIELDS)}")
+        dataclasses.replace(SiteConfig(), **dict(self.settings))  # each value is checked now, not at prepare
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuantConfig:
+    """A base setting for every site, and overrides of which the last match wins."""
+
+    base: SiteConfig = SiteConfig()
+    overrides: tuple[Override, ...] = ()
+
+    def override(self, select: str, **settings: Any) -> QuantConfig:
+        """The same configuration with one more override at the end."""
+        extra = Override(select, tuple(sorted(settings.items())))
+        return dataclasses.replace(self, overrides=(*self.overrides, extra))
+
+    def for_site(self, name: str) -> SiteConfig:
+        """The settings of one site."""
+        settings: dict[str, Any] = {}
+        for each in self.overrides:
+            if fnmatch.fnmatchcase(name, each.select):
+                settings.update(each.settings)
+        return dataclasses.replace(self.base, **settings)
+
+    def check_names(self, names: Iterable[str]) -> None:
+        """Raise ValueError for a glob that matches no site."""
+        known = list(names)
+        for each in self.overrides:
+            if not fnmatch.filter(known, each.select):
+                raise ValueError(
+                    f"override {each.select!r} matches no site; sites are named like {', '.join(known[:3])}, ...")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, for JSON and YAML."""
+        return {
+            "base": dataclasses.asdict(self.base),
+            "overrides": [{"select": o.select, **dict(o.settings)} for o in self.overrides],
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> QuantConfig:
+        """Inverse of `to_dict`; a missing field keeps its default, an unknown one is a ValueError."""
+        if not isinstance(data, Mapping):
+            raise ValueError(f"config: expected a mapping, got {type(data).__name__}")
+        unknown = sorted(set(data) - {"base", "overrides"})
+        if unknown:
+            raise ValueError(f"config: unknown key {unknown[0]!r}; there are base, overrides")
+        base = data.get("base") or {}
+        wrong = sorted(set(base) - _FIELDS)
+        if wrong:
+            raise ValueError(f"config: unknown setting {wrong[0]!r} in base; there are {sorted(_FIELDS)}")
+        overrides = []
+        for item in data.get("overrides") or ():
+            if not isinstance(item, Mapping) or "select" not in item:
+                raise ValueError(f"config: each override needs a select, got {item!r}")
+            rest = {k: v for k, v in item.items() if k != "select"}
+            overrides.append(Override(str(item["select"]), tuple(sorted(rest.items()))))
+        return cls(base=SiteConfig(**base), overrides=tuple(overrides))
+
+    def save(self, path: str | Path) -> None:
+        """Write YAML, or JSON if the name ends in .json."""
+        text = (json.dumps(self.to_dict(), indent=2) if str(path).endswith(".json")
+                else yaml.safe_dump(self.to_dict(), sort_keys=False))
+        Path(path).write_text(text, encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: str | Path) -> QuantConfig:
+        """Read what `save` wrote (JSON is YAML)."""
+        return cls.from_dict(yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {})
+
+
+PRESETS: Mapping[str, QuantConfig] = {
+    "W8A8": QuantConfig(),
+    "W4A8": QuantConfig(base=SiteConfig(weight_bits=4, weight_observer="mse")),
+    "W6A6": QuantConfig(base=SiteConfig(weight_bits=6, activation_bits=6)),
+}
+
+
+def resolve_config(config: str | Mapping[str, Any] | QuantConfig) -> QuantConfig:
+    """A preset's name, plain data or a configuration, as a configuration."""
+    if isinstance(config, QuantConfig):
+        return config
+    if isinstance(config, str):
+        if config in PRESETS:
+            return PRESETS[config]
+        if config.endswith((".yaml", ".yml", ".json")):
+            return QuantConfig.load(config)
+        raise ValueError(f"config: expected one of {', '.join(PRESETS)}, a mapping or a QuantConfig, got {config!r}")
+    if isinstance(config, Mapping):
+        return QuantConfig.from_dict(config)
+    raise ValueError(f"config: expected a preset name, a mapping or a QuantConfig, got {type(config).__name__}")

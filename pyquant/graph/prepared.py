@@ -1,0 +1,295 @@
+"""Prepared: the user's model with every compute node a site, in our own module class."""
+
+from __future__ import annotations
+
+import copy
+import fnmatch
+import importlib
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+import torch.utils._pytree as pytree
+from torch import fx, nn
+
+from pyquant.config import QuantConfig
+from pyquant.coverage import Coverage
+from pyquant.errors import CaptureError
+from pyquant.graph.build import Built, Row
+from pyquant.graph.capture import Captured, Signature
+from pyquant.graph.sites import MODES, Site
+
+__all__ = ["Prepared", "make_prepared"]
+
+_COPIED = ("config", "main_input_name")  # what training loops read from a model besides its parameters
+_OWN = ("_code", "_variants")  # rebuilt after pickling
+
+
+class Prepared(nn.Module):
+    """A model that simulates with the real integer kernels.
+
+    Call it like the original: same parameters, positional or by keyword, same outputs. Parameters and buffers keep the
+    names they had; the quantizers' state lies under ``pq_sites``. Made by `pyquant.prepare` and `pyquant.quantize`.
+
+    `train()` and `eval()` make no difference to the result: dropout and batch statistics were removed (and listed by
+    `coverage`).
+    """
+
+    pq_sites: nn.Module
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._variants: dict[frozenset[str], tuple[Callable[..., Any], tuple[int, ...]]] = {}
+
+    # -- calling --------------------------------------------------------------------------------------------------
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Replaced in each instance's class by a method with the original signature."""
+        return self._call(args, kwargs)
+
+    def _call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        signature = self._signature
+        given = _bind(signature, type(self).__name__, args, kwargs)
+        missing = frozenset(name for name in signature.inputs if given.get(name) is None)
+        if missing:
+            run, kept = self._variant(missing)
+        else:
+            run, kept = self._code, ()
+        flat = run(self, *[given[name] for name in signature.inputs if name not in missing])
+        if not missing:
+            return pytree.tree_unflatten(list(flat), signature.output_spec)
+        leaves: list[Any] = [None] * signature.output_spec.num_leaves
+        for index, value in zip(kept, flat):
+            leaves[index] = value
+        return _without_none(pytree.tree_unflatten(leaves, signature.output_spec))
+
+    def _variant(self, missing: frozenset[str]) -> tuple[Callable[..., Any], tuple[int, ...]]:
+        """The graph without what depends on inputs that were not given (a loss without labels)."""
+        if missing not in self._variants:
+            graph = copy.deepcopy(self._graph)
+            gone = {n for n in graph.nodes if n.op == "placeholder" and n.name in missing}
+            output = next(n for n in graph.nodes if n.op == "output")
+            for node in graph.nodes:
+                if node is not output and any(source in gone for source in node.all_input_nodes):
+                    gone.add(node)
+            flat = output.args[0]
+            kept = tuple(i for i, value in enumerate(flat) if value not in gone)
+            if not kept:
+                raise TypeError(f"forward() is missing {', '.join(sorted(missing))}: every output depends on it")
+            output.args = (tuple(flat[i] for i in kept),)
+            for node in reversed(list(graph.nodes)):
+                if node in gone:
+                    graph.erase_node(node)
+            graph.eliminate_dead_code(lambda n: n.op in {"placeholder", "output"})
+            self._variants[missing] = _compile(graph), kept
+        return self._variants[missing]
+
+    # -- looking --------------------------------------------------------------------------------------------------
+
+    def sites(self, select: str = "*") -> dict[str, Site]:
+        """Sites by name, in graph order.
+
+        Parameters
+        ----------
+        select : str
+            A glob over names.
+
+        Raises
+        ------
+        ValueError
+            Nothing matches.
+        """
+        found = {s.name: s for s in self.pq_sites.children() if isinstance(s, Site)}
+        chosen = {name: site for name, site in found.items() if fnmatch.fnmatchcase(name, select)}
+        if not chosen:
+            raise ValueError(f"select: {select!r} matches no site; sites are named like {', '.join(list(found)[:3])}")
+        return chosen
+
+    def coverage(self) -> Coverage:
+        """Every op of the model as integer, folded, view, or float with the reason."""
+        return Coverage.from_rows(self._rows)
+
+    @property
+    def quant_config(self) -> QuantConfig:
+        """The configuration it was prepared with."""
+        return self._config
+
+    def site_nodes(self) -> Iterator[tuple[fx.Node, Site]]:
+        """(node, site) in execution order."""
+        for node in self._graph.nodes:
+            if node.op == "call_module":
+                yield node, self.get_submodule(str(node.target))  # type: ignore[misc]
+
+    # -- copying and pickling -------------------------------------------------------------------------------------
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        # The class is made for this signature, so it is rebuilt, not looked up by name.
+        state = {k: v for k, v in self.__dict__.items() if k not in (*_OWN, "_graph")}
+        state["_graph"] = _flatten_graph(self._graph)
+        return _restore, (self._signature.parameters, type(self).__name__), state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._install(_unflatten_graph(state["_graph"]))
+
+    def _install(self, graph: fx.Graph) -> None:
+        object.__setattr__(self, "_graph", graph)
+        object.__setattr__(self, "_code", _compile(graph))
+        object.__setattr__(self, "_variants", {})
+
+    _graph: fx.Graph
+    _code: Callable[..., Any]
+    _signature: Signature
+    _rows: tuple[Row, ...]
+    _config: QuantConfig
+
+
+def make_prepared(original: nn.Module, captured: Captured, built: Built, config: QuantConfig) -> Prepared:
+    """Assemble a `Prepared` from its parts."""
+    prepared = _class_for(captured.signature.parameters, type(original).__name__)()
+    for name, child in captured.root.named_children():
+        if hasattr(prepared, name):
+            raise CaptureError(f"prepare: a submodule called {name!r} collides with a method of Prepared; rename it")
+        prepared.add_module(name, child)
+    for name, parameter in captured.root.named_parameters(recurse=False):
+        prepared.register_parameter(name, parameter)
+    for name, buffer in captured.root.named_buffers(recurse=False):
+        persistent = name not in captured.root._non_persistent_buffers_set
+        prepared.register_buffer(name, buffer, persistent=persistent)
+    prepared.pq_sites = built.sites
+    prepared._signature, prepared._config = captured.signature, config
+    prepared._rows = tuple(built.rows)
+    for name in _COPIED:
+        if hasattr(original, name) and not hasattr(prepared, name):
+            setattr(prepared, name, copy.deepcopy(getattr(original, name)))
+    prepared._install(built.graph)
+    # Observers are reduced explicitly; DistributedDataParallel would overwrite them with rank 0's.
+    prepared._ddp_params_and_buffers_to_ignore = [  # type: ignore[assignment]
+        name for name, _ in prepared.named_buffers() if ".observer." in name]
+    prepared.train(original.training)
+    return prepared
+
+
+def _class_for(parameters: tuple[tuple[str, int, Any], ...], name: str) -> type[Prepared]:
+    """A subclass whose forward shows the original signature (training loops inspect it to pick columns)."""
+
+    def forward(self: Prepared, *args: Any, **kwargs: Any) -> Any:
+        """Call the model as the original is called."""
+        return self._call(args, kwargs)
+
+    own = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    listed = [inspect.Parameter(n, kind, default=d) for n, kind, d in parameters]  # type: ignore[arg-type]
+    if listed and listed[0].kind == inspect.Parameter.POSITIONAL_ONLY:
+        own = own.replace(kind=inspect.Parameter.POSITIONAL_ONLY)
+    forward.__signature__ = inspect.Signature([own, *listed])  # type: ignore[attr-defined]
+    return type(f"Prepared{name.removeprefix('Prepared')}", (Prepared,), {"forward": forward, "__module__": __name__})
+
+
+def _restore(parameters: tuple[tuple[str, int, Any], ...], name: str) -> Prepared:
+    cls = _class_for(parameters, name)
+    return cls.__new__(cls)
+
+
+def _bind(signature: Signature, model: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments by name. Plain Python, so that torch.compile can trace it."""
+    given: dict[str, Any] = {}
+    slots = [n for n, kind, _ in signature.parameters if kind in (0, 1)]  # positional-only, positional-or-keyword
+    if len(args) > len(slots):
+        raise TypeError(f"forward() takes {len(slots)} positional arguments but {len(args)} were given")
+    for name, value in zip(slots, args):
+        given[name] = value
+    open_ended = any(kind == 4 for _, kind, _ in signature.parameters)  # **kwargs
+    named = {n for n, _, _ in signature.parameters}
+    for name, value in kwargs.items():
+        if name in given:
+            raise TypeError(f"forward() got multiple values for argument {name!r}")
+        if name not in named and not open_ended:
+            raise TypeError(f"forward() got an unexpected keyword argument {name!r}")
+        given[name] = value
+    defaults = {n: d for n, _, d in signature.parameters}
+    for name, value in given.items():
+        if name in signature.inputs or value is None:
+            continue
+        fixed = signature.constants.get(name, defaults.get(name))
+        if isinstance(value, torch.Tensor) or value != fixed:
+            raise TypeError(
+                f"forward() was prepared without {name!r} (it was {fixed!r}); give it in the example of prepare")
+    return given
+
+
+def _without_none(value: Any) -> Any:
+    if isinstance(value, dict):
+        kept = {k: _without_none(v) for k, v in value.items() if v is not None}
+        return kept if type(value) is dict else type(value)(**kept)
+    if type(value) in (list, tuple):
+        return type(value)(_without_none(v) for v in value if v is not None)
+    return value
+
+
+# -- graphs as code and as data ---------------------------------------------------------------------------------------
+
+
+def _compile(graph: fx.Graph) -> Callable[..., Any]:
+    """The function ``run(self, *inputs)`` of a graph."""
+    code = graph.python_code("self")
+    scope = dict(code.globals)
+    exec(compile(code.src, "<pyquant prepared model>", "exec"), scope)  # noqa: S102 - generated by torch.fx
+    run: Callable[..., Any] = scope["forward"]
+    return run
+
+
+class _Ref:
+    """A node inside pickled arguments."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+
+def _target_name(target: Any) -> str:
+    if isinstance(target, str):
+        return target
+    if isinstance(target, torch._ops.OpOverload):
+        return f"torch.ops:{target.namespace}.{target._schema.name.split('::')[1]}.{target._overloadname}"
+    return f"{target.__module__}:{target.__qualname__}"
+
+
+def _find_target(name: str) -> Any:
+    module, _, path = name.partition(":")
+    at: Any = torch.ops if module == "torch.ops" else importlib.import_module(module)
+    for part in path.split("."):
+        at = getattr(at, part)
+    return at
+
+
+def _flatten_graph(graph: fx.Graph) -> list[tuple[str, str, str, Any, Any, Any]]:
+    steps = []
+    for node in graph.nodes:
+        args = pytree.tree_map(lambda v: _Ref(v.name) if isinstance(v, fx.Node) else v, _as_tuple(node.args))
+        kwargs = pytree.tree_map(lambda v: _Ref(v.name) if isinstance(v, fx.Node) else v, dict(node.kwargs))
+        steps.append((node.op, node.name, _target_name(node.target), args, kwargs, node.meta.get("pq_shape")))
+    return steps
+
+
+def _as_tuple(value: Any) -> Any:
+    """fx's immutable lists as plain ones."""
+    if isinstance(value, (list, tuple)):
+        return type(value)(_as_tuple(v) for v in value) if type(value) is tuple else [_as_tuple(v) for v in value]
+    if isinstance(value, dict):
+        return {k: _as_tuple(v) for k, v in value.items()}
+    return value
+
+
+def _unflatten_graph(steps: list[tuple[str, str, str, Any, Any, Any]]) -> fx.Graph:
+    graph = fx.Graph()
+    made: dict[str, fx.Node] = {}
+
+    def nodes(value: Any) -> Any:
+        return pytree.tree_map(lambda v: made[v.name] if isinstance(v, _Ref) else v, value,
+                               is_leaf=lambda v: isinstance(v, _Ref))
+
+    for op, name, target, args, kwargs, shape in steps:
+        found = _find_target(target) if op == "call_function" else target
+        made[name] = graph.create_node(op, found, nodes(args), nodes(kwargs), name=name)
+        made[name].meta["pq_shape"] = shape
+    return graph

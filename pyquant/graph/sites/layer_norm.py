@@ -1,0 +1,65 @@
+"""layer_norm and rms_norm over the last axis."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx
+
+from pyquant.config import SiteConfig
+from pyquant.graph.aten import aten, uses
+from pyquant.graph.capture import Captured
+from pyquant.graph.grid import Edge
+from pyquant.graph.sites.base import Match, Site, register
+
+if TYPE_CHECKING:
+    from pyquant.graph.lower import Lowering
+
+
+@register
+class LayerNormSite(Site):
+    """`aten.layer_norm`, `aten.rms_norm`."""
+
+    kind = "layer_norm"
+    takes_wide = (True,)
+    gives_wide = True
+
+    def __init__(
+        self, name: str, config: SiteConfig, wide: bool, symmetric: bool, *, epsilon: float, rms: bool, channels: int
+    ) -> None:
+        super().__init__(name, config, wide, symmetric)
+        self.epsilon, self.rms, self.channels = epsilon, rms, channels
+
+    @classmethod
+    def match(cls, captured: Captured, node: fx.Node) -> Match | str | None:
+        """Normalisation of one axis, the last."""
+        if uses(node, aten.layer_norm.default):
+            x, shape, weight, bias, epsilon = (*node.args, *(None, None, 1e-5)[len(node.args) - 2:])[:5]
+            rms = False
+        elif uses(node, aten.rms_norm.default):
+            x, shape, weight, epsilon = (*node.args, *(None, None)[len(node.args) - 2:])[:4]
+            bias, rms = None, True
+            epsilon = torch.finfo(torch.float32).eps if epsilon is None else epsilon
+        else:
+            return None
+        assert isinstance(x, fx.Node) and isinstance(shape, (list, tuple))
+        if len(shape) != 1:
+            return f"normalisation over {len(shape)} axes"
+        settings = (("epsilon", float(epsilon)), ("rms", rms), ("channels", int(shape[0])))  # type: ignore[arg-type]
+        return Match((x,), (weight, bias), "rms_norm" if rms else "layer_norm", settings)
+
+    def real(self, x: Edge, weight: Tensor | None, bias: Tensor | None) -> Tensor:  # type: ignore[override]
+        """Float normalisation."""
+        if self.rms:
+            return F.rms_norm(x[0], [self.channels], weight, self.epsilon)
+        return F.layer_norm(x[0], [self.channels], weight, bias, self.epsilon)
+
+    def integer(self, x: Edge, weight: Tensor | None, bias: Tensor | None) -> Tensor:  # type: ignore[override]
+        """layernorm."""
+        return torch.ops.pyquant.layer_norm(*self.grid(0, x), weight, bias, self.epsilon, self.rms, *self.y_grid)
+
+    def lower(self, to: Lowering, node: fx.Node) -> None:
+        """One LAYERNORM over the rows as they lie."""
+        to.layer_norm(self, node)

@@ -1,0 +1,70 @@
+"""linear: y = x w^T + b, weights per output channel."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx
+
+from pyquant.config import SiteConfig
+from pyquant.graph.aten import aten, depends_on_inputs, uses
+from pyquant.graph.capture import Captured
+from pyquant.graph.grid import Edge
+from pyquant.graph.sites.base import Match, Site, register
+from pyquant.observers import mse_weight_scale
+
+if TYPE_CHECKING:
+    from pyquant.graph.lower import Lowering
+
+
+@register
+class LinearSite(Site):
+    """`aten.linear` with a weight that does not depend on the inputs."""
+
+    kind = "linear"
+    gives_wide = True
+    weight_scale: Tensor | None
+
+    def __init__(self, name: str, config: SiteConfig, wide: bool, symmetric: bool) -> None:
+        super().__init__(name, config, wide, symmetric)
+        # Empty until calibration chooses it; absmax has no state and follows the weights.
+        scale = torch.zeros(0, dtype=torch.float32) if config.weight_observer == "mse" else None
+        self.register_buffer("weight_scale", scale)
+
+    @classmethod
+    def match(cls, captured: Captured, node: fx.Node) -> Match | str | None:
+        """Weight and bias may be any expression of parameters (a slice, a folded batch norm)."""
+        if not uses(node, aten.linear.default):
+            return None
+        x, weight, bias = (*node.args, None)[:3]
+        assert isinstance(x, fx.Node)
+        dynamic = depends_on_inputs(captured.graph)
+        if weight in dynamic or bias in dynamic:
+            return "its weight is computed from an input"
+        return Match((x,), (weight, bias), "linear")
+
+    def real(self, x: Edge, weight: Tensor, bias: Tensor | None) -> Tensor:  # type: ignore[override]
+        """x [.., k], weight [n, k], bias [n]."""
+        return F.linear(x[0], weight, bias)
+
+    def integer(self, x: Edge, weight: Tensor, bias: Tensor | None) -> Tensor:  # type: ignore[override]
+        """gemm_s8s8 with weights quantized from the current parameters."""
+        return torch.ops.pyquant.linear(
+            *self.grid(0, x), weight, bias, self.weight_scale, self.config.weight_bits, *self.y_grid)
+
+    def calibrate_weights(self, weight: Tensor, bias: Tensor | None = None) -> None:  # type: ignore[override]
+        """Choose the scale of least squared error for each channel, if the configuration asks for it."""
+        if self.weight_scale is not None:
+            self.weight_scale = mse_weight_scale(weight.detach(), self.config.weight_bits)
+
+    def _load_from_state_dict(self, state: dict[str, Tensor], prefix: str, *args: object) -> None:
+        saved = state.get(prefix + "weight_scale")
+        if saved is not None and self.weight_scale is not None and saved.shape != self.weight_scale.shape:
+            self.weight_scale = torch.zeros_like(saved, device=self.weight_scale.device)
+        super()._load_from_state_dict(state, prefix, *args)  # type: ignore[arg-type]
+
+    def lower(self, to: Lowering, node: fx.Node) -> None:
+        """One GEMM over the rows as they lie."""
+        to.gemm(self, node)

@@ -1,0 +1,78 @@
+"""Element-wise functions of one int8 edge: a table of 256 bytes each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx
+
+from pyquant.config import SiteConfig
+from pyquant.graph.aten import aten
+from pyquant.graph.capture import Captured
+from pyquant.graph.functional import quick_gelu
+from pyquant.graph.grid import Edge
+from pyquant.graph.sites.base import Match, Site, register
+
+if TYPE_CHECKING:
+    from pyquant.graph.lower import Lowering
+
+
+def _gelu_tanh(x: Tensor) -> Tensor:
+    return F.gelu(x, approximate="tanh")
+
+
+# Name of the table (pq_unary_name) -> float function.
+_FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": F.relu, "gelu": F.gelu, "gelu_tanh": _gelu_tanh, "quick_gelu": quick_gelu, "silu": F.silu,
+    "sigmoid": torch.sigmoid, "tanh": torch.tanh, "hardswish": F.hardswish, "hardsigmoid": F.hardsigmoid,
+    "relu6": F.relu6, "elu": F.elu, "mish": F.mish, "softplus": F.softplus, "exp": torch.exp, "abs": torch.abs,
+}
+
+# ATen target -> table, where the node has no further arguments.
+_TARGETS: dict[Any, str] = {
+    aten.relu.default: "relu", aten.relu_.default: "relu", aten.gelu.default: "gelu", quick_gelu: "quick_gelu",
+    aten.silu.default: "silu", aten.silu_.default: "silu", aten.sigmoid.default: "sigmoid", aten.tanh.default: "tanh",
+    aten.hardswish.default: "hardswish", aten.hardswish_.default: "hardswish",
+    aten.hardsigmoid.default: "hardsigmoid", aten.relu6.default: "relu6", aten.elu.default: "elu",
+    aten.mish.default: "mish", aten.softplus.default: "softplus", aten.exp.default: "exp", aten.abs.default: "abs",
+}
+
+
+@register
+class UnarySite(Site):
+    """Any function of `_TARGETS`."""
+
+    kind = "unary"
+
+    def __init__(self, name: str, config: SiteConfig, wide: bool, symmetric: bool, *, function: str) -> None:
+        super().__init__(name, config, wide, symmetric)
+        self.function = function
+
+    @classmethod
+    def match(cls, captured: Captured, node: fx.Node) -> Match | str | None:
+        """One float operand, default arguments (GELU: both forms)."""
+        name = _TARGETS.get(node.target) if node.op == "call_function" else None
+        if name is None:
+            return None
+        if name == "gelu" and node.kwargs.get("approximate", "none") == "tanh":
+            name = "gelu_tanh"
+        elif len(node.args) != 1 or (node.kwargs and name != "gelu"):
+            return f"{name} with arguments of its own"
+        x = node.args[0]
+        assert isinstance(x, fx.Node)
+        return Match((x,), (), name, (("function", name),))
+
+    def real(self, x: Edge) -> Tensor:  # type: ignore[override]
+        """The float function."""
+        return _FUNCTIONS[self.function](x[0])
+
+    def integer(self, x: Edge) -> Tensor:  # type: ignore[override]
+        """table_s8."""
+        return torch.ops.pyquant.unary(*self.grid(0, x), self.function, *self.y_grid)
+
+    def lower(self, to: Lowering, node: fx.Node) -> None:
+        """One TABLE over the elements as they lie."""
+        to.unary(self, node)

@@ -1,0 +1,128 @@
+"""calibrate: run batches in float, observe every edge, set every scale."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import fx, nn
+from tqdm.auto import tqdm
+
+from pyquant.batches import arguments
+from pyquant.errors import CalibrationError
+from pyquant.graph.prepared import Prepared
+
+__all__ = ["calibrate", "set_scales"]
+
+_TARGETS = ("labels", "label")
+
+
+def calibrate(
+    prepared: Prepared,
+    batches: Iterable[Any],
+    *,
+    forward: Callable[[nn.Module, Any], Any] | None = None,
+    progress: bool = True,
+) -> Prepared:
+    """Choose every scale and zero point from data.
+
+    The state of the observers has a fixed size, so memory does not grow with the number of samples. What was observed
+    before is forgotten first.
+
+    Parameters
+    ----------
+    prepared : Prepared
+        Changed in place; ends in mode ``quantized``.
+    batches : iterable of batches
+        Read once.
+    forward : callable, optional
+        ``forward(prepared, batch)``.
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    Prepared
+        The same object.
+
+    Raises
+    ------
+    CalibrationError
+        No batch, a value that is not finite (the site is named), or a site that no batch reaches. Scales and modes are
+        then as they were before.
+    """
+    sites = list(prepared.sites().values())
+    before = [site.mode for site in sites]
+    done = False
+    try:
+        for site in sites:
+            site.observer.reset()
+            site.mode = "observe"
+        count = _run(prepared, batches, forward, progress)
+        if not count:
+            raise CalibrationError("calibrate: expected at least one batch, got none")
+        set_scales(prepared)
+        done = True
+    finally:
+        for site, old in zip(sites, before):
+            site.mode = "quantized" if done else old
+    return prepared
+
+
+def _run(
+    prepared: Prepared, batches: Iterable[Any], forward: Callable[[nn.Module, Any], Any] | None, progress: bool
+) -> int:
+    count = 0
+    drop = tuple(t for t in _TARGETS if t in prepared._signature.inputs)
+    with torch.no_grad():
+        for batch in tqdm(batches, desc="calibrate", unit="batch", disable=not progress, leave=False):
+            if forward is not None:
+                forward(prepared, batch)
+            else:
+                args, kwargs = arguments(prepared, batch, drop=drop)
+                prepared(*args, **kwargs)
+            count += 1
+    return count
+
+
+def set_scales(prepared: Prepared) -> None:
+    """Turn what the observers saw into scales, for every site at once or for none."""
+    empty = [name for name, site in prepared.sites().items() if site.observer.empty]
+    if empty:
+        more = f" and {len(empty) - 1} more" if len(empty) > 1 else ""
+        raise CalibrationError(f"calibrate: no batch reached site {empty[0]!r}{more}")
+    chosen = [
+        (site, site.observer.qparams(site.output.bits, site.output.symmetric)) for site in prepared.sites().values()
+    ]
+    for site, q in chosen:
+        site.output.set(q.scale, q.zero_point)
+    _calibrate_weights(prepared)
+
+
+def _calibrate_weights(prepared: Prepared) -> None:
+    values: dict[fx.Node, Any] = {}
+    for node, site in prepared.site_nodes():
+        extras = [a for a in node.args if isinstance(a, fx.Node)]
+        site.calibrate_weights(*(constant(prepared, extra, values) for extra in extras))
+
+
+def constant(prepared: Prepared, node: fx.Node, memo: dict[fx.Node, Any]) -> Any:
+    """The value of a node that depends on parameters and buffers only; None if it depends on an input."""
+    if node not in memo:
+        if node.op == "get_attr":
+            at: Any = prepared
+            for part in str(node.target).split("."):
+                at = getattr(at, part)
+            memo[node] = at
+        elif node.op != "call_function":
+            memo[node] = None
+        else:
+            parts = {n: constant(prepared, n, memo) for n in node.all_input_nodes}
+            if any(value is None for value in parts.values()):
+                memo[node] = None
+            else:
+                args, kwargs = fx.map_arg((node.args, node.kwargs), lambda n: parts[n])
+                with torch.no_grad():
+                    memo[node] = node.target(*args, **kwargs)  # type: ignore[operator]
+    return memo[node]

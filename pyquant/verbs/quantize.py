@@ -1,0 +1,64 @@
+"""quantize: prepare and calibrate in one call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from torch import nn
+
+from pyquant.batches import first_batch
+from pyquant.config import QuantConfig
+from pyquant.graph.prepared import Prepared
+from pyquant.verbs.calibrate import calibrate
+from pyquant.verbs.prepare import prepare
+
+__all__ = ["quantize"]
+
+
+def quantize(
+    model: nn.Module,
+    calib: Iterable[Any],
+    config: str | Mapping[str, Any] | QuantConfig = "W8A8",
+    *,
+    strict: bool = False,
+    forward: Callable[[nn.Module, Any], Any] | None = None,
+    progress: bool = True,
+) -> Prepared:
+    """Post-training quantization: copy, capture, calibrate.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        Trained, unmodified; it is never changed.
+    calib : iterable of batches
+        Tensors, mappings or tuples, as a data loader gives them. Read once, in a streaming way; an iterator does not
+        lose its first batch.
+    config, strict
+        As in `prepare`.
+    forward : callable, optional
+        ``forward(prepared, batch)`` where a batch needs more than the usual call.
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    Prepared
+        In mode ``quantized``.
+
+    Raises
+    ------
+    CaptureError, CoverageError, CalibrationError, ValueError
+        As `prepare` and `calibrate`.
+
+    Examples
+    --------
+    >>> import torch, pyquant as pq
+    >>> model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.GELU(), torch.nn.Linear(8, 2))
+    >>> qmodel = pq.quantize(model, [torch.randn(16, 4)], progress=False)
+    >>> engine = pq.convert(qmodel)
+    """
+    first, batches = first_batch(calib, "calib")
+    prepared = prepare(model, first, config, strict=strict)
+    calibrate(prepared, batches(), forward=forward, progress=progress)
+    return prepared
