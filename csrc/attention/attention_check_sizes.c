@@ -32,9 +32,10 @@ static pq_status check_reach(const pq_exec *exec, const char *operand, const siz
                              const ptrdiff_t *strides, size_t element) {
     size_t reach;
     if (!reach_of(dims, strides, DIM_COUNT, element, &reach)) {
-        return pq_fail(exec, PQ_ERR_OVERFLOW,
-                       "attention_s8: expected %s to lie within %td bytes, its strides reach further",
-                       operand, PTRDIFF_MAX);
+        return pq_fail(
+            exec, PQ_ERR_OVERFLOW,
+            "attention_s8: expected %s to lie within %td bytes, its strides reach further", operand,
+            PTRDIFF_MAX);
     }
     return PQ_OK;
 }
@@ -71,8 +72,7 @@ pq_status pq_attention_check_sizes(const pq_exec *exec, const pq_attention_args 
                            args->head_dim);
         }
     }
-    pq_status status =
-        check_tensor(exec, "q", args, args->heads, args->q_len, args->q_strides);
+    pq_status status = check_tensor(exec, "q", args, args->heads, args->q_len, args->q_strides);
     if (status == PQ_OK) {
         status = check_tensor(exec, "k", args, args->kv_heads, args->k_len, args->k_strides);
     }

@@ -17,17 +17,23 @@ typedef struct plan {
     const pq_attention_args *args;
     const kernel_type *kernel;
     size_t packed_size, scratch_size;
-    size_t units, wave;                      /* units in all, and in a wave */
-    size_t rows, row_blocks, heads_a_unit;   /* one item: a row block of one query head */
-    size_t keys_a_chunk, chunks;             /* one item of packing: a chunk of a unit's keys */
-    size_t begin;                            /* first unit of the wave that runs now */
+    size_t units, wave;                    /* units in all, and in a wave */
+    size_t rows, row_blocks, heads_a_unit; /* one item: a row block of one query head */
+    size_t keys_a_chunk, chunks;           /* one item of packing: a chunk of a unit's keys */
+    size_t begin;                          /* first unit of the wave that runs now */
     unsigned char *packed, *scratch;
     const pq_attention_trace *trace;
 } plan;
 
-static size_t min_size(size_t a, size_t b) { return a < b ? a : b; }
-static size_t max_size(size_t a, size_t b) { return a > b ? a : b; }
-static size_t ceil_div(size_t n, size_t d) { return n / d + (n % d != 0); }
+static size_t min_size(size_t a, size_t b) {
+    return a < b ? a : b;
+}
+static size_t max_size(size_t a, size_t b) {
+    return a > b ? a : b;
+}
+static size_t ceil_div(size_t n, size_t d) {
+    return n / d + (n % d != 0);
+}
 
 static bool is_empty(const pq_attention_args *args) {
     return args->batch == 0 || args->groups == 0 || args->heads == 0 || args->q_len == 0 ||
@@ -228,8 +234,8 @@ pq_status pq_attention_s8_trace(const pq_exec *exec, const pq_attention_args *ar
     if (status != PQ_OK) {
         return status;
     }
-    plan p = make_plan(pq_kernel_find(PQ_KERNEL_OP_attention_s8, PQ_ISA_REF), exec->num_threads,
-                       args);
+    plan p =
+        make_plan(pq_kernel_find(PQ_KERNEL_OP_attention_s8, PQ_ISA_REF), exec->num_threads, args);
     p.trace = trace;
     void *workspace;
     status = allocate(exec, plan_size(&p, exec->num_threads), &workspace);

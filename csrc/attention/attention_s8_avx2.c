@@ -62,7 +62,9 @@ static shape shape_of(const pq_attention_args *args) {
     };
 }
 
-static size_t value_offset(const shape *s) { return s->key_blocks * s->d_pairs * PAIR_WIDTH; }
+static size_t value_offset(const shape *s) {
+    return s->key_blocks * s->d_pairs * PAIR_WIDTH;
+}
 
 static size_t packed_size(const pq_attention_args *args) {
     const shape s = shape_of(args);
@@ -74,9 +76,15 @@ static size_t scratch_size(const pq_attention_args *args) {
     return s.rows * (s.panel_stride * sizeof(int32_t) + s.q_stride * sizeof(int16_t));
 }
 
-static INLINE void store(void *at, __m256i x) { _mm256_store_si256((__m256i *)at, x); }
-static INLINE __m256i load(const void *at) { return _mm256_load_si256((const __m256i *)at); }
-static INLINE __m128i load_half(const void *at) { return _mm_loadu_si128((const __m128i *)at); }
+static INLINE void store(void *at, __m256i x) {
+    _mm256_store_si256((__m256i *)at, x);
+}
+static INLINE __m256i load(const void *at) {
+    return _mm256_load_si256((const __m256i *)at);
+}
+static INLINE __m128i load_half(const void *at) {
+    return _mm_loadu_si128((const __m128i *)at);
+}
 
 /* Sixteen elements, or as many as there are and then zeros. */
 static INLINE __m128i load_tail(const int8_t *at, size_t count) {
@@ -236,8 +244,8 @@ static INLINE void output_tile(const int rows, const pq_attention_args *args, co
         const __m256i a = requantize(acc[i][0], &scale[i], args->out);
         const __m256i b = requantize(acc[i][1], &scale[i], args->out);
         const __m256i words = _mm256_permute4x64_epi64(_mm256_packs_epi32(a, b), 0xd8);
-        const __m128i bytes = _mm_packs_epi16(_mm256_castsi256_si128(words),
-                                              _mm256_extracti128_si256(words, 1));
+        const __m128i bytes =
+            _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
         int8_t *const to = y + i * args->y_strides.token;
         if (columns >= TILE_COLUMNS) {
             _mm_storeu_si128((__m128i *)(void *)to, bytes);
@@ -250,14 +258,14 @@ static INLINE void output_tile(const int rows, const pq_attention_args *args, co
 }
 
 /* One body for each number of rows, so that the tile stays in registers. */
-#define FOR_ROWS(rows, CALL)   \
-    switch (rows) {            \
-    case 1: CALL(1); break;    \
-    case 2: CALL(2); break;    \
-    case 3: CALL(3); break;    \
-    case 4: CALL(4); break;    \
-    case 5: CALL(5); break;    \
-    default: CALL(6); break;   \
+#define FOR_ROWS(rows, CALL) \
+    switch (rows) { \
+    case 1: CALL(1); break; \
+    case 2: CALL(2); break; \
+    case 3: CALL(3); break; \
+    case 4: CALL(4); break; \
+    case 5: CALL(5); break; \
+    default: CALL(6); break; \
     }
 
 static void score_rows(int rows, const int16_t *q, const shape *s, const int16_t *block,
@@ -336,8 +344,8 @@ static uint32_t weigh_row(const pq_attention_args *args, const pq_attention_rows
     for (size_t j = visible; j < n; j++) {
         row[j] = PQ_SCORE_EXCLUDED;
     }
-    return softmax_method(args->softmax.method)(&args->softmax, n,
-                                                args->keep != NULL ? 0 : visible, row);
+    return softmax_method(args->softmax.method)(&args->softmax, n, args->keep != NULL ? 0 : visible,
+                                                row);
 }
 
 static int tile_rows(size_t count, size_t tile) {
@@ -357,24 +365,22 @@ static void run(const pq_attention_args *args, const pq_attention_rows *rows, co
 
     for (size_t i = 0; i < count; i++) {
         widen_query(args,
-                    args->q + pq_token_offset(args->q_strides, rows->batch, rows->group,
-                                              rows->head, rows->begin + i),
+                    args->q + pq_token_offset(args->q_strides, rows->batch, rows->group, rows->head,
+                                              rows->begin + i),
                     q + i * s.q_stride);
     }
     for (size_t j = 0; j < keys; j += TILE_COLUMNS) {
         for (size_t i = 0; i < count; i += TILE_ROWS) {
-            score_rows(tile_rows(count, i), q + i * s.q_stride, &s,
-                       packed_keys + j * s.d_pairs * 2, panel + i * s.panel_stride + j);
+            score_rows(tile_rows(count, i), q + i * s.q_stride, &s, packed_keys + j * s.d_pairs * 2,
+                       panel + i * s.panel_stride + j);
         }
     }
     for (size_t i = 0; i < count; i++) {
-        const uint32_t l =
-            weigh_row(args, rows, rows->begin + i, keys, panel + i * s.panel_stride);
+        const uint32_t l = weigh_row(args, rows, rows->begin + i, keys, panel + i * s.panel_stride);
         scale[i] = make_row_scale(args, l);
     }
-    int8_t *const y =
-        args->y + pq_token_offset(args->y_strides, rows->batch, rows->group, rows->head,
-                                  rows->begin);
+    int8_t *const y = args->y + pq_token_offset(args->y_strides, rows->batch, rows->group,
+                                                rows->head, rows->begin);
     const int16_t *const weights = (const int16_t *)(const void *)panel;
     for (size_t c = 0; c < args->head_dim; c += TILE_COLUMNS) {
         const int16_t *block =

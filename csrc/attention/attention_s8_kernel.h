@@ -41,10 +41,12 @@ void pq_attention_s8_ref_rows(const pq_attention_args *args, const pq_attention_
                               void *scratch, const pq_attention_trace *trace);
 size_t pq_attention_s8_ref_scratch(const pq_attention_args *args);
 
-static inline size_t pq_round_up(size_t n, size_t step) { return (n + step - 1) / step * step; }
+static inline size_t pq_round_up(size_t n, size_t step) {
+    return (n + step - 1) / step * step;
+}
 
-static inline ptrdiff_t pq_token_offset(pq_strides strides, size_t batch, size_t group,
-                                        size_t head, size_t token) {
+static inline ptrdiff_t pq_token_offset(pq_strides strides, size_t batch, size_t group, size_t head,
+                                        size_t token) {
     return (ptrdiff_t)batch * strides.batch + (ptrdiff_t)group * strides.group +
            (ptrdiff_t)head * strides.head + (ptrdiff_t)token * strides.token;
 }

@@ -21,7 +21,9 @@ static pq_softmax_ref_fn *softmax_method(pq_softmax_method method) {
 }
 
 /* Unsigned, because nothing but a promise of the caller bounds mask_add. */
-static int32_t wrapping_add(int32_t a, int32_t b) { return (int32_t)((uint32_t)a + (uint32_t)b); }
+static int32_t wrapping_add(int32_t a, int32_t b) {
+    return (int32_t)((uint32_t)a + (uint32_t)b);
+}
 
 /* score[j] and keep[j] of query i. Returns sum_d (q - z_q), which the true scores need. */
 static int32_t row_scores(const pq_attention_args *args, const pq_attention_rows *rows, size_t i,

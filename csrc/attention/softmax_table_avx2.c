@@ -22,7 +22,9 @@ static inline __m256i load(const int32_t *at) {
     return _mm256_load_si256((const __m256i *)(const void *)at);
 }
 
-static inline __m256i both_lanes(__m128i x) { return _mm256_broadcastsi128_si256(x); }
+static inline __m256i both_lanes(__m128i x) {
+    return _mm256_broadcastsi128_si256(x);
+}
 
 static lookup make_lookup(const uint16_t table[PQ_SOFTMAX_TABLE_SIZE]) {
     const __m128i byte = _mm_set1_epi16(0xff);
@@ -35,10 +37,9 @@ static lookup make_lookup(const uint16_t table[PQ_SOFTMAX_TABLE_SIZE]) {
         made.table_high[i] =
             both_lanes(_mm_packus_epi16(_mm_srli_epi16(a, 8), _mm_srli_epi16(b, 8)));
     }
-    made.octave_low = both_lanes(
-        _mm_setr_epi8(0, 0, 0, 0, 0, 0, 0, -128, 64, 32, 16, 8, 4, 2, 1, 0));
-    made.octave_high = both_lanes(
-        _mm_setr_epi8(64, 32, 16, 8, 4, 2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0));
+    made.octave_low =
+        both_lanes(_mm_setr_epi8(0, 0, 0, 0, 0, 0, 0, -128, 64, 32, 16, 8, 4, 2, 1, 0));
+    made.octave_high = both_lanes(_mm_setr_epi8(64, 32, 16, 8, 4, 2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0));
     return made;
 }
 
@@ -122,9 +123,11 @@ uint32_t pq_softmax_table_avx2(const pq_softmax *softmax, size_t n, size_t plain
         weights_of(u0, u1, &table, &p0, &p1);
         if (j + PQ_SOFTMAX_STEP > plain) {
             p0 = _mm256_andnot_si256(_mm256_packs_epi32(_mm256_cmpeq_epi32(s0, excluded),
-                                                        _mm256_cmpeq_epi32(s1, excluded)), p0);
+                                                        _mm256_cmpeq_epi32(s1, excluded)),
+                                     p0);
             p1 = _mm256_andnot_si256(_mm256_packs_epi32(_mm256_cmpeq_epi32(s2, excluded),
-                                                        _mm256_cmpeq_epi32(s3, excluded)), p1);
+                                                        _mm256_cmpeq_epi32(s3, excluded)),
+                                     p1);
         }
         /* pairs of P <= 16383 and whole rows of them stay below 2^31 / 128 (the bound on L) */
         sum = _mm256_add_epi32(sum, _mm256_madd_epi16(p0, ones));

@@ -69,9 +69,8 @@ static inline pq_strides case_strides(layout form, size_t groups, size_t heads, 
     const ptrdiff_t h = (ptrdiff_t)heads, t = (ptrdiff_t)tokens;
     const ptrdiff_t row = (ptrdiff_t)(form == GAPS ? d + 3 : d);
     const bool by_token = form == TOKEN_MAJOR || form == GAPS;
-    pq_strides s = {.group = h * t * row,
-                    .head = by_token ? row : t * row,
-                    .token = by_token ? h * row : row};
+    pq_strides s = {
+        .group = h * t * row, .head = by_token ? row : t * row, .token = by_token ? h * row : row};
     s.batch = (ptrdiff_t)groups * s.group;
     *size = batch * groups * heads * tokens * (size_t)row;
     *first = 0;
@@ -87,13 +86,18 @@ static inline void case_free(attention_case *c) {
 }
 
 static inline attention_case case_make(const case_shape *s, uint64_t *random) {
-    attention_case c = {.args = {.batch = s->batch, .groups = s->groups, .heads = s->heads,
-                                 .kv_heads = s->kv_heads, .q_len = s->q_len, .k_len = s->k_len,
-                                 .head_dim = s->d, .causal = (s->flags & CASE_CAUSAL) != 0}};
+    attention_case c = {.args = {.batch = s->batch,
+                                 .groups = s->groups,
+                                 .heads = s->heads,
+                                 .kv_heads = s->kv_heads,
+                                 .q_len = s->q_len,
+                                 .k_len = s->k_len,
+                                 .head_dim = s->d,
+                                 .causal = (s->flags & CASE_CAUSAL) != 0}};
     pq_attention_args *a = &c.args;
     size_t q_first, kv_first;
-    a->q_strides = case_strides(s->layout, s->groups, s->heads, s->q_len, s->d, s->batch,
-                                &c.q_size, &q_first);
+    a->q_strides =
+        case_strides(s->layout, s->groups, s->heads, s->q_len, s->d, s->batch, &c.q_size, &q_first);
     a->k_strides = case_strides(s->layout, s->groups, s->kv_heads, s->k_len, s->d, s->batch,
                                 &c.kv_size, &kv_first);
     if ((s->flags & CASE_BROADCAST) != 0) {
@@ -141,10 +145,10 @@ static inline attention_case case_make(const case_shape *s, uint64_t *random) {
     a->v_zero_point = (int32_t)check_random_in(random, -128, 127);
     const double vmax = fmax(127 - a->v_zero_point, 128 + a->v_zero_point);
     const double keys = s->k_len == 0 ? 1 : (double)s->k_len;
-    const double pmax = fmin(s->method == PQ_SOFTMAX_TABLE8 ? 255 : 16383,
-                             floor(INT32_MAX / (vmax * keys)));
-    const double bound = 2.0 * 255 * 128 * (double)s->d +
-                         (a->mask_add != NULL ? 2.0 * PQ_MASK_ADD_LIMIT : 0.0);
+    const double pmax =
+        fmin(s->method == PQ_SOFTMAX_TABLE8 ? 255 : 16383, floor(INT32_MAX / (vmax * keys)));
+    const double bound =
+        2.0 * 255 * 128 * (double)s->d + (a->mask_add != NULL ? 2.0 * PQ_MASK_ADD_LIMIT : 0.0);
     a->softmax = case_softmax(s->method, s->step, bound, (int32_t)pmax);
     /* s_v / s_y in [1/2, 8) */
     a->requant.multiplier = (int32_t)check_random_in(random, INT32_C(1) << 30, INT32_MAX);

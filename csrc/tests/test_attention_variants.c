@@ -31,10 +31,10 @@ static bool same_everywhere(const case_shape *shape, attention_case *c) {
         }
     }
     if (!same || message[0] != '\0') {
-        fprintf(stderr, "  b %zu g %zu h %zu/%zu q %zu k %zu d %zu layout %d method %d flags %d: %s\n",
-                shape->batch, shape->groups, shape->heads, shape->kv_heads, shape->q_len,
-                shape->k_len, shape->d, (int)shape->layout, (int)shape->method, shape->flags,
-                message);
+        fprintf(
+            stderr, "  b %zu g %zu h %zu/%zu q %zu k %zu d %zu layout %d method %d flags %d: %s\n",
+            shape->batch, shape->groups, shape->heads, shape->kv_heads, shape->q_len, shape->k_len,
+            shape->d, (int)shape->layout, (int)shape->method, shape->flags, message);
     }
     free(want), free(got);
     return same;
@@ -55,11 +55,17 @@ static void test_edges(void) {
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
         for (size_t j = 0; j < sizeof dims / sizeof *dims; j++) {
             const size_t n = i * 10 + j;
-            try_shape((case_shape){.batch = 1, .groups = 1, .heads = 2, .kv_heads = 1 + j % 2,
-                                   .q_len = queries[n % 6], .k_len = keys[i], .d = dims[j],
+            try_shape((case_shape){.batch = 1,
+                                   .groups = 1,
+                                   .heads = 2,
+                                   .kv_heads = 1 + j % 2,
+                                   .q_len = queries[n % 6],
+                                   .k_len = keys[i],
+                                   .d = dims[j],
                                    .layout = (layout)(n % LAYOUT_COUNT),
                                    .method = (pq_softmax_method)(n / 3 % 2),
-                                   .flags = (int)(n % CASE_FLAGS), .step = 0.01 * (double)(j * j)},
+                                   .flags = (int)(n % CASE_FLAGS),
+                                   .step = 0.01 * (double)(j * j)},
                       &random);
         }
     }
@@ -70,19 +76,18 @@ static void test_random(void) {
     uint64_t random = 2;
     for (int n = 0; n < 240; n++) {
         const size_t kv_heads = (size_t)check_random_in(&random, 1, 3);
-        try_shape(
-            (case_shape){.batch = (size_t)check_random_in(&random, 0, 3),
-                         .groups = (size_t)check_random_in(&random, 1, 3),
-                         .heads = kv_heads * (size_t)check_random_in(&random, 1, 3),
-                         .kv_heads = kv_heads,
-                         .q_len = (size_t)check_random_in(&random, 0, 60),
-                         .k_len = (size_t)check_random_in(&random, 1, 90),
-                         .d = (size_t)check_random_in(&random, 0, 70),
-                         .layout = (layout)(n % LAYOUT_COUNT),
-                         .method = (pq_softmax_method)(n / 4 % 2),
-                         .flags = (int)check_random_in(&random, 0, CASE_FLAGS - 1),
-                         .step = steps[n % 6]},
-            &random);
+        try_shape((case_shape){.batch = (size_t)check_random_in(&random, 0, 3),
+                               .groups = (size_t)check_random_in(&random, 1, 3),
+                               .heads = kv_heads * (size_t)check_random_in(&random, 1, 3),
+                               .kv_heads = kv_heads,
+                               .q_len = (size_t)check_random_in(&random, 0, 60),
+                               .k_len = (size_t)check_random_in(&random, 1, 90),
+                               .d = (size_t)check_random_in(&random, 0, 70),
+                               .layout = (layout)(n % LAYOUT_COUNT),
+                               .method = (pq_softmax_method)(n / 4 % 2),
+                               .flags = (int)check_random_in(&random, 0, CASE_FLAGS - 1),
+                               .step = steps[n % 6]},
+                  &random);
     }
 }
 
@@ -112,9 +117,15 @@ static void test_extremes(void) {
     static const int8_t values[] = {-128, 127};
     uint64_t random = 4;
     for (int n = 0; n < 64; n++) {
-        case_shape shape = {.batch = 1, .groups = 1, .heads = 1, .kv_heads = 1, .q_len = 7,
-                            .k_len = n < 32 ? 514 : 67, .d = 65,
-                            .method = (pq_softmax_method)(n % 2), .step = n & 2 ? 0 : 1e-3};
+        case_shape shape = {.batch = 1,
+                            .groups = 1,
+                            .heads = 1,
+                            .kv_heads = 1,
+                            .q_len = 7,
+                            .k_len = n < 32 ? 514 : 67,
+                            .d = 65,
+                            .method = (pq_softmax_method)(n % 2),
+                            .step = n & 2 ? 0 : 1e-3};
         attention_case c = case_make(&shape, &random);
         memset(c.q, values[n >> 2 & 1], c.q_size);
         memset(c.k, values[n >> 3 & 1], c.kv_size);
@@ -135,8 +146,14 @@ static void test_extremes(void) {
 
 static void test_mask_strides(void) {
     uint64_t random = 5;
-    const case_shape shape = {.batch = 2, .groups = 1, .heads = 2, .kv_heads = 2, .q_len = 9,
-                              .k_len = 40, .d = 16, .step = 0.05,
+    const case_shape shape = {.batch = 2,
+                              .groups = 1,
+                              .heads = 2,
+                              .kv_heads = 2,
+                              .q_len = 9,
+                              .k_len = 40,
+                              .d = 16,
+                              .step = 0.05,
                               .flags = CASE_KEEP | CASE_MASK};
     attention_case c = case_make(&shape, &random);
     /* transposed keys, then broadcast over all but the keys, then over the keys */
@@ -157,8 +174,15 @@ static bool stop_at_once(void *calls) {
 
 static void test_threads(void) {
     uint64_t random = 6;
-    case_shape shape = {.batch = 3, .groups = 1, .heads = 6, .kv_heads = 3, .q_len = 50,
-                        .k_len = 70, .d = 64, .layout = TOKEN_MAJOR, .step = 0.02};
+    case_shape shape = {.batch = 3,
+                        .groups = 1,
+                        .heads = 6,
+                        .kv_heads = 3,
+                        .q_len = 50,
+                        .k_len = 70,
+                        .d = 64,
+                        .layout = TOKEN_MAJOR,
+                        .step = 0.02};
     attention_case c = case_make(&shape, &random);
     int8_t *want = case_alloc(c.y_size), *got = case_alloc(c.y_size);
     pq_exec exec = pq_exec_serial(NULL, 0);
@@ -199,8 +223,14 @@ static void test_threads(void) {
 /* Each rule once: breaks it, expects the status and a word of the message, and puts it right. */
 static void test_refusals(void) {
     uint64_t random = 7;
-    const case_shape shape = {.batch = 2, .groups = 1, .heads = 4, .kv_heads = 2, .q_len = 5,
-                              .k_len = 2000, .d = 8, .step = 0.01,
+    const case_shape shape = {.batch = 2,
+                              .groups = 1,
+                              .heads = 4,
+                              .kv_heads = 2,
+                              .q_len = 5,
+                              .k_len = 2000,
+                              .d = 8,
+                              .step = 0.01,
                               .flags = CASE_KEEP | CASE_MASK};
     attention_case c = case_make(&shape, &random);
     char message[300] = "";
@@ -209,15 +239,15 @@ static void test_refusals(void) {
     c.args.softmax = case_softmax(PQ_SOFTMAX_TABLE16, 0.01, 1e9, INT32_MAX / (128 * 2000));
     CHECK_OK(pq_attention_check(&exec, &c.args));
     const long live = pq_alloc_live();
-#define REFUSED(field, value, status, text)                                             \
-    do {                                                                                \
-        const pq_attention_args saved = c.args;                                         \
-        c.args.field = (value);                                                         \
-        CHECK_STATUS(pq_attention_check(&exec, &c.args), status);                       \
-        CHECK_STATUS(pq_attention_s8(&exec, &c.args), status);                          \
-        CHECK_TEXT(message, text);                                                      \
-        CHECK_TEXT(message, "attention_s8: expected");                                  \
-        c.args = saved;                                                                 \
+#define REFUSED(field, value, status, text) \
+    do { \
+        const pq_attention_args saved = c.args; \
+        c.args.field = (value); \
+        CHECK_STATUS(pq_attention_check(&exec, &c.args), status); \
+        CHECK_STATUS(pq_attention_s8(&exec, &c.args), status); \
+        CHECK_TEXT(message, text); \
+        CHECK_TEXT(message, "attention_s8: expected"); \
+        c.args = saved; \
     } while (0)
     REFUSED(kv_heads, 3, PQ_ERR_VALUE, "got 4 and 3");
     REFUSED(kv_heads, 0, PQ_ERR_VALUE, "got 4 and 0");
