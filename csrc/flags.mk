@@ -19,6 +19,7 @@ PQ_GCC_FLAGS_avx512 = -fno-tree-pre
 PQ_GCC_FLAGS_avx512vnni = -fno-tree-pre
 
 # The emulated test build of the AVX-512 files.
-PQ_FLAGS_simde = -mavx2 -DPQ_SIMDE
+# -Wno-psabi: 64-byte vectors passed without AVX-512 have an ABI of their own, which matters only between objects.
+PQ_FLAGS_simde = -mavx2 -DPQ_SIMDE -Wno-psabi
 
 PQ_FAMILIES = core gemm attention layernorm elementwise layout quantize derive observe sim engine
