@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
+from pyquant._C import ProgramError
+
 __all__ = ["CalibrationError", "CaptureError", "CoverageError", "MissingTorchError", "ProgramError"]
-
-
-class ProgramError(ValueError):
-    """A program or its file is malformed; the message names the place and the rule."""
 
 
 class CaptureError(ValueError):

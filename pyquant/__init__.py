@@ -1,0 +1,90 @@
+"""pyquant: quantize a PyTorch model to integers, and run exactly what you simulated.
+
+``import pyquant`` needs NumPy alone: the integer kernels (`pyquant.ops`) and saved programs
+(`IntegerModel`) work without torch. The verbs that start from a model import torch when they are first
+used. ``PYQUANT_ISA`` limits the kernels to an instruction set (ref, avx2, avx512, avx512vnni, neon,
+neondot); a name that does not exist is a ValueError at import, one that this machine lacks a
+NotImplementedError.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from pyquant import numerics, ops
+from pyquant._version import __version__
+from pyquant.coverage import Coverage, CoverageRow
+from pyquant.engine import IntegerModel, Output, ProgramBuilder
+from pyquant.errors import CalibrationError, CaptureError, CoverageError, MissingTorchError, ProgramError
+from pyquant.qparams import QParams, qparams_from_range
+
+if TYPE_CHECKING:
+    from pyquant.config import QuantConfig, SiteConfig
+    from pyquant.graph import HybridModel, Prepared
+    from pyquant.verbs import calibrate, convert, evaluate, mode, prepare, quantize, set_mode
+
+__all__ = [
+    "CalibrationError",
+    "CaptureError",
+    "Coverage",
+    "CoverageError",
+    "CoverageRow",
+    "HybridModel",
+    "IntegerModel",
+    "MissingTorchError",
+    "Output",
+    "Prepared",
+    "ProgramBuilder",
+    "ProgramError",
+    "QParams",
+    "QuantConfig",
+    "SiteConfig",
+    "__version__",
+    "calibrate",
+    "convert",
+    "evaluate",
+    "mode",
+    "numerics",
+    "ops",
+    "prepare",
+    "qparams_from_range",
+    "quantize",
+    "set_mode",
+]
+
+_LAZY = {
+    "HybridModel": "pyquant.graph",
+    "Prepared": "pyquant.graph",
+    "QuantConfig": "pyquant.config",
+    "SiteConfig": "pyquant.config",
+    "calibrate": "pyquant.verbs",
+    "convert": "pyquant.verbs",
+    "evaluate": "pyquant.verbs",
+    "mode": "pyquant.verbs",
+    "prepare": "pyquant.verbs",
+    "quantize": "pyquant.verbs",
+    "set_mode": "pyquant.verbs",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Names that live in modules which need torch."""
+    module = _LAZY.get(name)
+    if module is None:
+        raise AttributeError(f"module 'pyquant' has no attribute {name!r}")
+    try:
+        value = getattr(importlib.import_module(module), name)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] != "torch":
+            raise
+        raise MissingTorchError(
+            f"pyquant.{name} needs PyTorch, which is not installed here (import torch failed: {error})",
+            name="torch",
+        ) from error
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

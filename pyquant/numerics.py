@@ -1,0 +1,356 @@
+"""From scales, zero points and float weights to the integer constants of an op.
+
+One C routine makes each of them, in float64; calibration, training, simulation and conversion all call
+it, hence agree. The fields of a result have the names of the arguments of `pyquant.ops`, so that
+``ops.add(a, b, **derive_add(...).keywords())`` works.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from pyquant import _C
+from pyquant.qparams import QParams
+
+__all__ = [
+    "SOFTMAX_METHODS",
+    "UNARY_NAMES",
+    "AddConstants",
+    "AttentionConstants",
+    "Dyadic",
+    "GemmConstants",
+    "Grid",
+    "LayerNormConstants",
+    "MaskConstants",
+    "SoftmaxMethod",
+    "derive_add",
+    "derive_attention",
+    "derive_dyadic",
+    "derive_gemm",
+    "derive_layernorm",
+    "derive_mask",
+    "derive_table",
+    "derive_table_values",
+    "derive_weight_scale",
+    "unary_value",
+]
+
+SoftmaxMethod: TypeAlias = Literal["table16", "table8"]
+Grid: TypeAlias = QParams | tuple[float, int, int, int]
+"""``(scale, zero_point, quant_min, quant_max)``, as a value or a plain tuple."""
+
+SOFTMAX_METHODS: dict[str, int] = {"table16": _C.SOFTMAX_TABLE16, "table8": _C.SOFTMAX_TABLE8}
+"""Integer softmax methods and their codes in a program."""
+
+UNARY_NAMES: tuple[str, ...] = _C.unary_names()
+"""Functions that `derive_table` knows."""
+
+
+class _Constants:
+    """Results whose fields are arguments of an op."""
+
+    def keywords(self) -> dict[str, Any]:
+        """The fields by name, for ``**``."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Dyadic(_Constants):
+    """``multiplier / 2**shift``, multiplier in [2^30, 2^31), shift in [1, 62]."""
+
+    multiplier: int
+    shift: int
+
+
+@dataclass(frozen=True, eq=False)
+class GemmConstants(_Constants):
+    """w int8 [n, k], bias int32 [n], multiplier int32 [n], shift uint8 [n]."""
+
+    w: NDArray[np.int8]
+    bias: NDArray[np.int32]
+    multiplier: NDArray[np.int32]
+    shift: NDArray[np.uint8]
+
+
+@dataclass(frozen=True, eq=False)
+class AttentionConstants(_Constants):
+    """Of the softmax sub-site (table int16 [32] to pmax) and of the output's requantization."""
+
+    table: NDArray[np.int16]
+    method: SoftmaxMethod
+    delta_max: int
+    softmax_multiplier: int
+    softmax_shift: int
+    pmax: int
+    multiplier: int
+    shift: int
+
+
+@dataclass(frozen=True, eq=False)
+class MaskConstants:
+    """An additive float mask as integers; each part is None where no element needs it.
+
+    keep uint8 (0 excludes the key) and mask_add int32, of the mask's shape.
+    """
+
+    keep: NDArray[np.uint8] | None
+    mask_add: NDArray[np.int32] | None
+
+
+@dataclass(frozen=True, eq=False)
+class LayerNormConstants(_Constants):
+    """epsilon in squared units of C * x, gain int32 [C], offset int64 [C], shift."""
+
+    epsilon: int
+    gain: NDArray[np.int32]
+    offset: NDArray[np.int64]
+    shift: int
+
+
+@dataclass(frozen=True)
+class AddConstants(_Constants):
+    """Multipliers of both operands on one shift."""
+
+    a_multiplier: int
+    b_multiplier: int
+    shift: int
+
+
+def _float32(name: str, value: ArrayLike) -> NDArray[np.float32]:
+    array = np.asarray(value)
+    if array.dtype.kind not in "fiu":
+        raise TypeError(f"expected {name} of real numbers, got dtype {array.dtype}")
+    return np.ascontiguousarray(array, np.float32).reshape(array.shape)
+
+
+def _optional_float32(name: str, value: ArrayLike | None) -> NDArray[np.float32] | None:
+    return None if value is None else _float32(name, value)
+
+
+def _grid(grid: Grid) -> tuple[float, int, int, int]:
+    scale, zero_point, quant_min, quant_max = grid
+    return scale, int(zero_point), int(quant_min), int(quant_max)
+
+
+def derive_dyadic(real: float) -> Dyadic:
+    """Encode a positive real as ``multiplier / 2**shift`` with 31 significant bits.
+
+    Raises
+    ------
+    ValueError
+        `real` is not positive and finite.
+    OverflowError
+        `real` is 2^30 or more.
+
+    Examples
+    --------
+    >>> derive_dyadic(0.75)
+    Dyadic(multiplier=1610612736, shift=31)
+    """
+    return Dyadic(*_C.derive_dyadic(real))
+
+
+def derive_weight_scale(
+    w: ArrayLike, bias: ArrayLike | None, x_scale: float, bits: int = 8
+) -> NDArray[np.float32]:
+    """Scale of each output channel: ``max(absmax / quant_max, |bias| / (x_scale * 2^30))``, 1 if both are 0.
+
+    Parameters
+    ----------
+    w : array_like of float32 [n, k]
+    bias : array_like of float32 [n], optional
+    x_scale : float
+        Scale of the activations.
+    bits : int
+        Width of the weights, 2 to 8.
+
+    Returns
+    -------
+    ndarray of float32 [n]
+
+    Raises
+    ------
+    ValueError
+        A weight or a bias is NaN, a scale or `bits` is out of range, or shapes disagree.
+    """
+    return _C.derive_weight_scale(_float32("w", w), _optional_float32("bias", bias), x_scale, bits)
+
+
+def derive_gemm(
+    w: ArrayLike,
+    bias: ArrayLike | None,
+    w_scale: ArrayLike,
+    x_scale: float,
+    y_scale: float,
+    bits: int = 8,
+) -> GemmConstants:
+    """Integer weights, biases and requantization of a linear layer.
+
+    Parameters
+    ----------
+    w : array_like of float32 [n, k]
+    bias : array_like of float32 [n], optional
+    w_scale : array_like of float32 [n]
+        As `derive_weight_scale` gives.
+    x_scale, y_scale : float
+        Scales of the activations and of the output.
+    bits : int
+        Width of the weights, 2 to 8.
+
+    Raises
+    ------
+    ValueError
+        NaN, a scale or `bits` out of range, or shapes that disagree.
+    OverflowError
+        A bias or an accumulator does not fit in int32, or a multiplier is too large.
+    """
+    return GemmConstants(
+        *_C.derive_gemm(
+            _float32("w", w),
+            _optional_float32("bias", bias),
+            _float32("w_scale", w_scale),
+            x_scale,
+            y_scale,
+            bits,
+        )
+    )
+
+
+def softmax_method_code(method: str) -> int:
+    """The code of a method in a program; ValueError for an unknown name."""
+    if method not in SOFTMAX_METHODS:
+        raise ValueError(f"expected method to be one of {', '.join(SOFTMAX_METHODS)}, got {method!r}")
+    return SOFTMAX_METHODS[method]
+
+
+def derive_attention(
+    method: SoftmaxMethod,
+    q: Grid,
+    k: Grid,
+    v: Grid,
+    y: Grid,
+    softmax_scale: float,
+    head_dim: int,
+    keys: int,
+    has_mask: bool = False,
+) -> AttentionConstants:
+    """Constants of an integer attention.
+
+    Parameters
+    ----------
+    method : {"table16", "table8"}
+        Integer softmax: 14-bit or 8-bit weights.
+    q, k, v, y : QParams or (scale, zero_point, quant_min, quant_max)
+    softmax_scale : float
+        Factor of the scores, usually ``head_dim ** -0.5``.
+    head_dim, keys : int
+        Elements of a head; the most keys a query will ever see.
+    has_mask : bool
+        Whether an additive mask widens the scores.
+
+    Raises
+    ------
+    ValueError
+        An argument is out of range.
+    OverflowError
+        No integer constants exist for scales this large.
+    """
+    table, *numbers = _C.derive_attention(
+        softmax_method_code(method),
+        _grid(q),
+        _grid(k),
+        _grid(v),
+        _grid(y),
+        softmax_scale,
+        head_dim,
+        keys,
+        has_mask,
+    )
+    delta_max, softmax_multiplier, softmax_shift, pmax, multiplier, shift = numbers
+    return AttentionConstants(
+        table, method, delta_max, softmax_multiplier, softmax_shift, pmax, multiplier, shift
+    )
+
+
+def derive_mask(mask: ArrayLike, q_scale: float, k_scale: float, softmax_scale: float) -> MaskConstants:
+    """Split an additive float mask into exclusions (at or below -1e30) and integers in units of a score.
+
+    Raises
+    ------
+    ValueError
+        The mask holds NaN, or a scale is out of range.
+    """
+    add, keep, any_add, any_excluded = _C.derive_mask(_float32("mask", mask), q_scale, k_scale, softmax_scale)
+    return MaskConstants(keep if any_excluded else None, add if any_add else None)
+
+
+def derive_layernorm(
+    channels: int,
+    gamma: ArrayLike | None,
+    beta: ArrayLike | None,
+    epsilon: float,
+    x_scale: float,
+    y_scale: float,
+) -> LayerNormConstants:
+    """Constants of an integer LayerNorm or RMSNorm over `channels` elements.
+
+    Parameters
+    ----------
+    gamma, beta : array_like of float32 [channels], optional
+        Ones and zeros if None.
+    epsilon : float
+        In real units, as the float layer has it.
+
+    Raises
+    ------
+    ValueError
+        NaN, a number out of range, or shapes that disagree.
+    OverflowError
+        epsilon is too large for the input's scale.
+    """
+    return LayerNormConstants(
+        *_C.derive_layernorm(
+            channels,
+            _optional_float32("gamma", gamma),
+            _optional_float32("beta", beta),
+            epsilon,
+            x_scale,
+            y_scale,
+        )
+    )
+
+
+def derive_add(a_scale: float, b_scale: float, y_scale: float) -> AddConstants:
+    """Constants of a residual add: ``a_scale / y_scale`` and ``b_scale / y_scale`` on one shift."""
+    return AddConstants(*_C.derive_add(a_scale, b_scale, y_scale))
+
+
+def derive_table(function: str, x: Grid, y: Grid) -> NDArray[np.int8]:
+    """Tabulate a named function (see `UNARY_NAMES`) over the int8 grid `x`.
+
+    Returns
+    -------
+    ndarray of int8 [256]
+        Entry ``q + 128`` is the result for the stored integer q.
+
+    Raises
+    ------
+    ValueError
+        The name is unknown or a grid is not valid for int8.
+    """
+    return _C.derive_table(function, _grid(x), _grid(y))
+
+
+def derive_table_values(values: ArrayLike, y: Grid) -> NDArray[np.int8]:
+    """The same from 256 real values f((q - zero_point) * scale), q = -128..127, of any function."""
+    array = np.ascontiguousarray(values, np.float64)
+    return _C.derive_table_values(array, _grid(y))
+
+
+def unary_value(function: str, x: float) -> float:
+    """A named function at `x`, in float64."""
+    return _C.unary_value(function, x)
