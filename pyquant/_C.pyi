@@ -1,3 +1,4 @@
+# ruff: noqa: N999
 """Types of the C module; what the functions promise is in csrc/include/pyquant."""
 
 from collections.abc import Sequence
@@ -70,7 +71,9 @@ class Program:
     @property
     def context_count(self) -> int: ...
 
-def gemm(x: _Array, weights: GemmWeights, out: _Array | None = None, threads: int | None = None) -> _Array: ...
+def gemm(
+    x: _Array, weights: GemmWeights, out: _Array | None = None, threads: int | None = None
+) -> _Array: ...
 def attention(
     q: _Array,
     k: _Array,
@@ -134,7 +137,9 @@ def layernorm(
     out: _Array | None = None,
     threads: int | None = None,
 ) -> _Array: ...
-def table(x: _Array, table: _Array, out: _Array | None = None, threads: int | None = None) -> NDArray[np.int8]: ...
+def table(
+    x: _Array, table: _Array, out: _Array | None = None, threads: int | None = None
+) -> NDArray[np.int8]: ...
 def requantize(
     x: _Array,
     multiplier: int,

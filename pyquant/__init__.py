@@ -22,7 +22,12 @@ from pyquant.qparams import QParams, qparams_from_range
 if TYPE_CHECKING:
     from pyquant.config import QuantConfig, SiteConfig
     from pyquant.graph import HybridModel, Prepared
-    from pyquant.verbs import calibrate, convert, evaluate, mode, prepare, quantize, set_mode
+    from pyquant.verbs.calibrate import calibrate
+    from pyquant.verbs.convert import convert
+    from pyquant.verbs.evaluate import evaluate
+    from pyquant.verbs.modes import mode, set_mode
+    from pyquant.verbs.prepare import prepare
+    from pyquant.verbs.quantize import quantize
 
 __all__ = [
     "CalibrationError",

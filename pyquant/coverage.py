@@ -49,7 +49,8 @@ class Coverage:
 
     Examples
     --------
-    >>> print(Coverage([CoverageRow("fc", "linear", "integer"), CoverageRow("lu", "lu", "float", "no kernel")]))
+    >>> rows = [CoverageRow("fc", "linear", "integer"), CoverageRow("lu", "lu", "float", "no kernel")]
+    >>> print(Coverage(rows))
     site  op      kind     reason
     fc    linear  integer
     lu    lu      float    no kernel
@@ -108,7 +109,9 @@ class Coverage:
     def _repr_html_(self) -> str:
         """A table for notebooks."""
         body = "".join(
-            "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in (r.site, r.op, r.kind, r.reason)) + "</tr>"
+            "<tr>"
+            + "".join(f"<td>{html.escape(cell)}</td>" for cell in (r.site, r.op, r.kind, r.reason))
+            + "</tr>"
             for r in self.rows
         )
         head = "<tr><th>site</th><th>op</th><th>kind</th><th>reason</th></tr>"

@@ -69,16 +69,15 @@ def _dense(value: ArrayLike) -> NDArray[Any]:
     return array if array.flags.c_contiguous else array.copy(order="C")
 
 
-def _limits(
-    dtype: DTypeLike, quant_min: int | None, quant_max: int | None
-) -> tuple[np.dtype[Any], dict[str, int]]:
+def _limits(dtype: DTypeLike, quant_min: int | None, quant_max: int | None) -> tuple[np.dtype[Any], int, int]:
+    """The dtype, and the limits with their defaults."""
     kind = np.dtype(dtype)
     if kind.kind != "i":
         raise TypeError(f"expected dtype to be a signed integer type, got {kind}")
     info = np.iinfo(kind)
     low = int(info.min) if quant_min is None else quant_min
     high = int(info.max) if quant_max is None else quant_max
-    return kind, {"quant_min": low, "quant_max": high}
+    return kind, low, high
 
 
 def pack_gemm(
@@ -97,11 +96,9 @@ def pack_gemm(
 
     The arguments are those of `gemm`.
     """
-    kind = np.dtype(dtype)
-    if kind == np.int32:
-        limits = {"quant_min": 0, "quant_max": 0}
-    else:
-        kind, limits = _limits(kind, quant_min, quant_max)
+    kind, low, high = np.dtype(dtype), 0, 0
+    if kind != np.int32:
+        kind, low, high = _limits(kind, quant_min, quant_max)
     return _C.GemmWeights(
         _dense(w),
         None if bias is None else _dense(bias),
@@ -109,8 +106,9 @@ def pack_gemm(
         None if shift is None else _dense(shift),
         x_zero_point=x_zero_point,
         zero_point=zero_point,
+        quant_min=low,
+        quant_max=high,
         dtype=kind,
-        **limits,
     )
 
 
@@ -182,7 +180,7 @@ def gemm(
 
 
 def _has_rows(x: NDArray[Any]) -> bool:
-    return x.shape[0] < 2 or x.strides[0] >= x.shape[1] * x.itemsize
+    return bool(x.shape[0] < 2 or x.strides[0] >= x.shape[1] * x.itemsize)
 
 
 def _reshaped(out: NDArray[Any], flat: tuple[int, ...], shape: tuple[int, ...]) -> NDArray[Any]:
@@ -210,8 +208,8 @@ class AttentionTrace(NamedTuple):
 
 def _attention_operands(
     q: ArrayLike, k: ArrayLike, v: ArrayLike, keep: ArrayLike | None, mask_add: ArrayLike | None
-) -> tuple[list[NDArray[Any]], dict[str, NDArray[Any] | None], bool]:
-    """Five axes each; whether the caller gave four."""
+) -> tuple[list[NDArray[Any]], list[NDArray[Any] | None], bool]:
+    """q, k, v, keep, mask_add of five axes each; whether the caller gave four."""
     arrays = [np.asarray(value) for value in (q, k, v)]
     four = arrays[0].ndim == 4
     axes = 4 if four else 5
@@ -220,14 +218,15 @@ def _attention_operands(
             raise ValueError(f"attention: expected {name} of 4 or 5 axes like q, got {array.ndim}")
     arrays = [array[:, None] if four else array for array in arrays]
     arrays = [a if a.shape[-1] < 2 or a.strides[-1] == a.itemsize else _dense(a) for a in arrays]
-    masks: dict[str, NDArray[Any] | None] = {"keep": None, "mask_add": None}
+    masks: list[NDArray[Any] | None] = []
     for name, value in (("keep", keep), ("mask_add", mask_add)):
-        if value is not None:
-            mask = np.asarray(value)
+        mask = None if value is None else np.asarray(value)
+        if mask is not None:
             if mask.ndim > axes:
                 raise ValueError(f"attention: expected {name} of at most {axes} axes, got {mask.ndim}")
             mask = mask.reshape((1,) * (axes - mask.ndim) + mask.shape)
-            masks[name] = mask[:, None] if four else mask
+            mask = mask[:, None] if four else mask
+        masks.append(mask)
     return arrays, masks, four
 
 
@@ -281,7 +280,9 @@ def attention(
             raise ValueError(f"attention: expected out of 4 axes, got {out.ndim}")
         out = out[:, None]
     y = _C.attention(
-        *arrays,
+        arrays[0],
+        arrays[1],
+        arrays[2],
         _dense(table),
         method=softmax_method_code(method),
         delta_max=delta_max,
@@ -296,10 +297,11 @@ def attention(
         zero_point=zero_point,
         quant_min=quant_min,
         quant_max=quant_max,
+        keep=masks[0],
+        mask_add=masks[1],
         causal=causal,
         out=out,
         threads=threads,
-        **masks,
     )
     return y[:, 0] if four else y
 
@@ -320,7 +322,14 @@ def attention_trace(
         raise TypeError("attention_trace: out is not an argument")
     arrays, masks, four = _attention_operands(q, k, v, keep, mask_add)
     y, score, p, l = _C.attention_trace(  # noqa: E741
-        *arrays, _dense(table), method=softmax_method_code(method), **constants, **masks
+        arrays[0],
+        arrays[1],
+        arrays[2],
+        _dense(table),
+        softmax_method_code(method),
+        keep=masks[0],
+        mask_add=masks[1],
+        **constants,
     )
     return AttentionTrace(y[:, 0] if four else y, score, p, l)
 
@@ -357,7 +366,7 @@ def layernorm(
     -------
     ndarray of `dtype`, the shape of x
     """
-    kind, limits = _limits(dtype, quant_min, quant_max)
+    kind, low, high = _limits(dtype, quant_min, quant_max)
     return _C.layernorm(
         _dense(x),
         _dense(gain),
@@ -370,7 +379,8 @@ def layernorm(
         dtype=kind,
         out=out,
         threads=threads,
-        **limits,
+        quant_min=low,
+        quant_max=high,
     )
 
 
@@ -417,7 +427,7 @@ def requantize(
     >>> requantize(np.array([3, -3, 100], np.int8), 2**30, 31).tolist()
     [2, -1, 50]
     """
-    kind, limits = _limits(dtype, quant_min, quant_max)
+    kind, low, high = _limits(dtype, quant_min, quant_max)
     return _C.requantize(
         _dense(x),
         multiplier,
@@ -427,7 +437,8 @@ def requantize(
         dtype=kind,
         out=out,
         threads=threads,
-        **limits,
+        quant_min=low,
+        quant_max=high,
     )
 
 
@@ -456,7 +467,7 @@ def add(
     a_multiplier, b_multiplier, shift : int
         As `pyquant.numerics.derive_add` gives.
     """
-    kind, limits = _limits(dtype, quant_min, quant_max)
+    kind, low, high = _limits(dtype, quant_min, quant_max)
     a, b = _dense(a), _dense(b)
     shape = np.broadcast_shapes(a.shape, b.shape)
     trailing = b.reshape(b.shape[next((i for i, n in enumerate(b.shape) if n != 1), b.ndim) :])
@@ -476,7 +487,8 @@ def add(
         dtype=kind,
         out=out,
         threads=threads,
-        **limits,
+        quant_min=low,
+        quant_max=high,
     )
 
 
@@ -502,7 +514,7 @@ def mean(
     multiplier, shift : int
         Of ``x_scale / (elements * y_scale)``.
     """
-    kind, limits = _limits(dtype, quant_min, quant_max)
+    kind, low, high = _limits(dtype, quant_min, quant_max)
     array = _dense(x)
     at = _axis("mean", axis, array.ndim)
     before, after = array.shape[:at], array.shape[at + 1 :]
@@ -514,7 +526,8 @@ def mean(
         zero_point=zero_point,
         dtype=kind,
         threads=threads,
-        **limits,
+        quant_min=low,
+        quant_max=high,
     )
     return y.reshape(*before, *((1,) if keepdims else ()), *after)
 
@@ -631,7 +644,7 @@ def quantize(
     >>> quantize(np.array([0.25, 0.75, -9.0], np.float32), 0.5).tolist()
     [0, 2, -18]
     """
-    kind, limits = _limits(dtype, quant_min, quant_max)
+    kind, low, high = _limits(dtype, quant_min, quant_max)
     return _C.quantize(
         _dense(x),
         _scales(scale, axis),
@@ -640,7 +653,8 @@ def quantize(
         dtype=kind,
         out=out,
         threads=threads,
-        **limits,
+        quant_min=low,
+        quant_max=high,
     )
 
 

@@ -27,7 +27,7 @@ from pyquant.qparams import QParams
 __all__ = ["ProgramBuilder", "Strides"]
 
 Strides: TypeAlias = tuple[int, int, int, int]
-"""Four integers in elements, per sample: (offset, group, head, token), or of a mask (group, head, query, key)."""
+"""In elements, per sample: (offset, group, head, token), or of a mask (group, head, query, key)."""
 Constant: TypeAlias = Value | NDArray[Any]
 
 
@@ -80,7 +80,12 @@ class ProgramBuilder:
         """An integer array stored in the program; a name is made up where none is given."""
         data = np.array(array, order="C")
         value = self._value(
-            name if name is not None else self._fresh("const"), "const", str(data.dtype), data.shape, False, grid
+            name if name is not None else self._fresh("const"),
+            "const",
+            str(data.dtype),
+            data.shape,
+            False,
+            grid,
         )
         self.constants[value.index] = data
         return value
@@ -129,12 +134,16 @@ class ProgramBuilder:
         if row is None:
             raise ProgramError(f"expected op to be one of {', '.join(INSTRUCTIONS)}, got {op!r}")
         if not row.min_inputs <= len(inputs) <= row.max_inputs:
-            raise ProgramError(f"{op}: expected {row.min_inputs} to {row.max_inputs} inputs, got {len(inputs)}")
+            raise ProgramError(
+                f"{op}: expected {row.min_inputs} to {row.max_inputs} inputs, got {len(inputs)}"
+            )
         if set(attrs) != set(row.attrs):
             wrong = sorted(set(attrs) ^ set(row.attrs))
             raise ProgramError(f"{op}: missing or unknown attributes {', '.join(wrong)}")
         for value in inputs:
-            if value is not None and not (value.index < len(self.values) and self.values[value.index] is value):
+            if value is not None and not (
+                value.index < len(self.values) and self.values[value.index] is value
+            ):
                 raise ProgramError(f"{op}: input {value.name!r} belongs to another builder")
         if batched is None:
             batched = any(value is not None and value.batched for value in inputs)
@@ -150,7 +159,9 @@ class ProgramBuilder:
 
     def reshape(self, x: Value, shape: Sequence[int], name: str | None = None) -> Value:
         """The same elements under another shape."""
-        return self.emit("reshape", [x], {}, name=name, dtype=x.dtype, shape=shape, batched=x.batched, grid=x.grid)
+        return self.emit(
+            "reshape", [x], {}, name=name, dtype=x.dtype, shape=shape, batched=x.batched, grid=x.grid
+        )
 
     def copy(
         self,
@@ -207,7 +218,9 @@ class ProgramBuilder:
             grid=first.grid,
         )
 
-    def gather(self, index: Value, table: Constant, grid: QParams | None = None, *, name: str | None = None) -> Value:
+    def gather(
+        self, index: Value, table: Constant, grid: QParams | None = None, *, name: str | None = None
+    ) -> Value:
         """Rows ``table[index]``, an embedding: index int32, table constant [rows, ...]."""
         rows = self._constant_of(table, f"{name or 'gather'}.table")
         assert rows is not None

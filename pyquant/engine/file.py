@@ -234,7 +234,9 @@ def _check_metadata(metadata: dict[str, Any]) -> None:
     try:
         Coverage.from_rows(rows)
     except (TypeError, ValueError) as error:
-        raise ProgramError(f"metadata.coverage: expected rows of a coverage table: {_short(str(error))}") from None
+        raise ProgramError(
+            f"metadata.coverage: expected rows of a coverage table: {_short(str(error))}"
+        ) from None
 
 
 def _read_constants(spec: ProgramSpec, header: dict[str, Any], data: memoryview) -> dict[int, NDArray[Any]]:
@@ -259,7 +261,9 @@ def _read_constants(spec: ProgramSpec, header: dict[str, Any], data: memoryview)
         dtype = np.dtype(value.dtype).newbyteorder("<")
         size = math.prod(shape) * dtype.itemsize
         if len(offsets) != 2 or not 0 <= offsets[0] <= offsets[1] <= len(data):
-            raise ProgramError(f"{where}: expected offsets inside {len(data)} bytes of data, got {_short(offsets)}")
+            raise ProgramError(
+                f"{where}: expected offsets inside {len(data)} bytes of data, got {_short(offsets)}"
+            )
         begin, end = offsets
         if end - begin != size:
             raise ProgramError(f"{where}: expected {size} bytes for shape {shape}, got {end - begin}")

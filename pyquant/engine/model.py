@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pyquant import _C, ops
+from pyquant import ops
 from pyquant.coverage import Coverage, CoverageRow
 from pyquant.engine import file, structure
 from pyquant.engine.spec import ProgramSpec, Value
@@ -174,7 +174,9 @@ class IntegerModel:
         arrays = []
         for value, given in zip(self._inputs, self._bind(args, kwargs), strict=True):
             array = _to_numpy(value.name, given)
-            if array.dtype != np.dtype(value.dtype) and not (value.dtype == "uint8" and array.dtype == np.bool_):
+            if array.dtype != np.dtype(value.dtype) and not (
+                value.dtype == "uint8" and array.dtype == np.bool_
+            ):
                 raise TypeError(f"expected {value.name} of dtype {value.dtype}, got {array.dtype}")
             arrays.append(np.ascontiguousarray(array).reshape(array.shape))
         batch = self._batch_size(arrays)

@@ -133,7 +133,9 @@ class ProgramSpec:
             _check_instruction(i, step)
         inputs = [value.index for value in self.values if value.kind == "input"]
         if sorted(self.inputs) != inputs:
-            raise ProgramError(f"program: expected inputs to name the input values {inputs}, got {list(self.inputs)}")
+            raise ProgramError(
+                f"program: expected inputs to name the input values {inputs}, got {list(self.inputs)}"
+            )
         for i in self.outputs:
             if not 0 <= i < len(self.values):
                 raise ProgramError(f"program: expected 0 <= output < {len(self.values)}, got {i}")
@@ -168,15 +170,26 @@ class ProgramSpec:
         """
         canonical = {
             "values": [
-                [v.name, v.kind, v.dtype, list(v.shape), v.batched, None if v.grid is None else _exact(v.grid)]
+                [
+                    v.name,
+                    v.kind,
+                    v.dtype,
+                    list(v.shape),
+                    v.batched,
+                    None if v.grid is None else _exact(v.grid),
+                ]
                 for v in self.values
             ],
-            "instructions": [[s.op, list(s.inputs), s.output, sorted(s.attrs.items())] for s in self.instructions],
+            "instructions": [
+                [s.op, list(s.inputs), s.output, sorted(s.attrs.items())] for s in self.instructions
+            ],
             "inputs": list(self.inputs),
             "outputs": list(self.outputs),
             "structure": self.structure,
         }
-        text = json.dumps(canonical, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+        text = json.dumps(
+            canonical, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
+        )
         sha = hashlib.sha256(text.encode())
         for value in self.values:
             if value.kind == "const":
@@ -224,7 +237,9 @@ def _check_instruction(position: int, step: Instruction) -> None:
         )
     if set(step.attrs) != set(row.attrs):
         wrong = sorted(set(step.attrs) ^ set(row.attrs))
-        raise ProgramError(f"{where}: expected exactly its attributes, got missing or unknown {', '.join(wrong)}")
+        raise ProgramError(
+            f"{where}: expected exactly its attributes, got missing or unknown {', '.join(wrong)}"
+        )
     numbers: Sequence[int] = [*step.attrs.values(), *(i for i in step.inputs if i is not None), step.output]
     for number in numbers:
         if not -(2**63) <= number < 2**63:
