@@ -23,6 +23,7 @@
 #include <string.h>
 
 #include "core/simd_avx2.h"
+#include "core/unroll.h"
 #include "gemm/gemm_s8s8_kernel.h"
 
 enum {
@@ -90,7 +91,7 @@ static void widen_panel(const int8_t *w, size_t pairs, int16_t *out) {
 INLINE void tile(int rows, bool narrow, bool first, const int16_t *x, const void *w, size_t pairs,
                  int32_t *sums) {
     __m256i acc[ROWS][2];
-#pragma GCC unroll 6
+    PQ_UNROLL
     for (int i = 0; i < rows; i++) {
         acc[i][0] = first ? _mm256_setzero_si256() : load(sums + i * COLUMNS);
         acc[i][1] = first ? _mm256_setzero_si256() : load(sums + i * COLUMNS + 8);
@@ -102,7 +103,7 @@ INLINE void tile(int rows, bool narrow, bool first, const int16_t *x, const void
         const __m256i w1 = narrow ? widen(w8 + 16) : load(w16 + 16);
         w8 += 2 * COLUMNS;
         w16 += 2 * COLUMNS;
-#pragma GCC unroll 6
+        PQ_UNROLL
         for (int i = 0; i < rows; i++) {
             const __m256i pair = broadcast_pair(x + i * X_STRIDE);
             acc[i][0] = _mm256_add_epi32(acc[i][0], _mm256_madd_epi16(pair, w0));
@@ -110,7 +111,7 @@ INLINE void tile(int rows, bool narrow, bool first, const int16_t *x, const void
         }
         x += 2;
     }
-#pragma GCC unroll 6
+    PQ_UNROLL
     for (int i = 0; i < rows; i++) {
         store(sums + i * COLUMNS, acc[i][0]);
         store(sums + i * COLUMNS + 8, acc[i][1]);
