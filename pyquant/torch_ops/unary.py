@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pyquant import numerics
+
 from .grid import (
     Edge,
     Grid,
@@ -70,9 +72,11 @@ def _check(x: Tensor, x_edge: Edge, function: str, y_edge: Edge) -> None:
 @lru_cache(maxsize=1024)
 def _table(function: str, x_grid: Grid, y_grid: Grid) -> tuple[int, ...]:
     """Stored results for q = -128..127; the one C routine makes them, whatever the device."""
-    from pyquant import numerics
-
-    return tuple(int(v) for v in numerics.derive_table(function, tuple(x_grid), tuple(y_grid)))
+    try:
+        table = numerics.derive_table(function, tuple(x_grid), tuple(y_grid))
+    except (ValueError, OverflowError) as error:
+        raise RuntimeError(f"unary: {error}") from error
+    return tuple(int(v) for v in table)
 
 
 def body(

@@ -17,7 +17,8 @@
 #include "pyquant/exec.h"
 #include "pyquant/types.h"
 
-/* x [m, k] (s8), w [n, k], bias [n] or NULL, w_scale [n] or NULL (then absmax), y [m, n]. */
+/* x [m, k] (s8), w [n, k], bias [n] or NULL, y [m, n]. w_scale [n] is raised to |bias| / (s_x * 2^30)
+ * where that is larger (derive.h); NULL means absmax. */
 PQ_NODISCARD pq_status pq_sim_linear(const pq_exec *exec, size_t m, size_t n, size_t k,
                                      const float *x, pq_affine x_q, const float *w,
                                      const float *bias, const float *w_scale, int w_bits,
@@ -25,12 +26,14 @@ PQ_NODISCARD pq_status pq_sim_linear(const pq_exec *exec, size_t m, size_t n, si
 
 typedef struct pq_sim_attention_args {
     size_t batch, heads, kv_heads, q_len, k_len, head_dim;
-    const float *q, *k, *v; /* [batch, heads, len, d], strides in elements, d contiguous */
+    const float *q, *k, *v; /* [batch, heads, len, d], strides >= 0 in elements, d contiguous */
     ptrdiff_t q_strides[3], k_strides[3], v_strides[3];
     pq_affine q_q, k_q, v_q, y_q;
     const uint8_t *keep; /* or NULL: [batch, heads, q_len, k_len] with strides (0 broadcasts) */
     ptrdiff_t keep_strides[4];
-    const float *mask; /* or NULL: additive, the same */
+    /* or NULL: additive, the same; not both. The constants are derived with has_mask wherever there
+     * is one, whatever it holds: they may not depend on which samples share a batch. */
+    const float *mask;
     ptrdiff_t mask_strides[4];
     bool causal;
     double softmax_scale;

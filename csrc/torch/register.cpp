@@ -1,0 +1,14 @@
+#include "torch/shim.h"
+
+STABLE_TORCH_LIBRARY_IMPL(pyquant, CPU, m) {
+    m.impl("quantize", TORCH_BOX(&pyquant::quantize));
+    m.impl("requantize", TORCH_BOX(&pyquant::requantize));
+    m.impl("linear", TORCH_BOX(&pyquant::linear));
+    m.impl("attention", TORCH_BOX(&pyquant::attention));
+    m.impl("layer_norm", TORCH_BOX(&pyquant::layer_norm));
+    m.impl("unary", TORCH_BOX(&pyquant::unary));
+    m.impl("add", TORCH_BOX(&pyquant::add));
+    m.impl("mean", TORCH_BOX(&pyquant::mean));
+    m.impl("observe_minmax", TORCH_BOX(&pyquant::observe_minmax));
+    m.impl("observe_histogram", TORCH_BOX(&pyquant::observe_histogram));
+}

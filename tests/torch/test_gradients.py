@@ -1,0 +1,175 @@
+"""Backward is that of the float function where the output is inside its range, zero where it is clipped."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pyquant.torch_ops import FUNCTIONS
+
+from .cases import grid, op
+
+Function = Callable[..., Tensor]
+
+
+def leaf(*shape: int, scale: float = 1.0) -> Tensor:
+    generator = torch.Generator().manual_seed(sum(shape) + len(shape))
+    return (scale * torch.randn(shape, generator=generator)).requires_grad_()
+
+
+def compare(name: str, args: tuple[Any, ...], function: Function, leaves: tuple[Tensor, ...]) -> None:
+    """`args` end with the output grid, chosen so that some outputs are clipped and some are not."""
+    y = op(name)(*args)
+    scale, zero_point, low, high = args[-4:]
+    inside = (y > (low - zero_point) * scale) & (y < (high - zero_point) * scale)
+    assert inside.any(), "the case must have outputs inside the range"
+    assert not inside.all(), "and clipped ones"
+    upstream = torch.randn(y.shape, generator=torch.Generator().manual_seed(9))
+    got = torch.autograd.grad(y, leaves, upstream)
+    want = torch.autograd.grad(function(*leaves), leaves, torch.where(inside, upstream, 0.0))
+    for a, b in zip(got, want, strict=True):
+        torch.testing.assert_close(a, b, rtol=2e-5, atol=2e-5)
+    # zero exactly where everything that an output saw was clipped
+    nothing = torch.autograd.grad(op(name)(*args), leaves, torch.where(inside, 0.0, upstream))
+    assert all(not g.any() for g in nothing)
+
+
+def test_quantize() -> None:
+    x = leaf(40)
+    compare("quantize", (x, *grid(0.01, 5)), lambda x: x + 0, (x,))
+
+
+def test_requantize() -> None:
+    x = leaf(40)
+    compare("requantize", (x, *grid(0.001, 5, 16), *grid(0.01, 5)), lambda x: x + 0, (x,))
+
+
+@pytest.mark.parametrize("with_bias", [False, True])
+def test_linear(with_bias: bool) -> None:
+    x, w, b = leaf(3, 5, 8), leaf(6, 8), leaf(6)
+    args = (x, *grid(0.05), w, b if with_bias else None, None, 8, *grid(0.02))
+    compare("linear", args, F.linear, (x, w, b) if with_bias else (x, w))
+
+
+def test_linear_of_one_vector() -> None:
+    x, w = leaf(8), leaf(16, 8)
+    compare("linear", (x, *grid(0.05), w, None, None, 8, *grid(0.02)), F.linear, (x, w))
+
+
+@pytest.mark.parametrize("rms", [False, True])
+@pytest.mark.parametrize("affine", [False, True])
+def test_layer_norm(rms: bool, affine: bool) -> None:
+    x, w, b = leaf(3, 5, 16), leaf(16), leaf(16)
+    args = (x, *grid(0.001, 0, 16), w if affine else None, b if affine else None, 1e-3, rms, *grid(0.01))
+
+    def function(x: Tensor, w: Tensor | None = None, b: Tensor | None = None) -> Tensor:
+        if not rms:
+            return F.layer_norm(x, (16,), w, b, 1e-3)
+        y = F.rms_norm(x, (16,), w, 1e-3)
+        return y if b is None else y + b
+
+    compare("layer_norm", args, function, (x, w, b) if affine else (x,))
+
+
+@pytest.mark.parametrize("rms", [False, True])
+def test_layer_norm_of_one_row(rms: bool) -> None:
+    x, w, b = leaf(64), leaf(64), leaf(64)
+    args = (x, *grid(0.001, 0, 16), w, b, 1e-3, rms, *grid(0.01))
+    norm = F.rms_norm(x, (64,), w, 1e-3) + b if rms else F.layer_norm(x, (64,), w, b, 1e-3)
+    compare("layer_norm", args, lambda x, w, b: norm, (x, w, b))
+
+
+FLOAT_FUNCTIONS: dict[str, Function] = {
+    "identity": lambda x: x + 0,
+    "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
+    "quick_gelu": lambda x: x * torch.sigmoid(1.702 * x),
+    "exp": torch.exp,
+    "abs": torch.abs,
+    "square": torch.square,
+    "sigmoid": torch.sigmoid,
+    "tanh": torch.tanh,
+}
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_unary(function: str) -> None:
+    x = leaf(200, scale=1.5)
+    with torch.no_grad():
+        x[:2] = 0.0  # a kink or an end of the range for most of them
+        x[2:4] = 5.0
+    real = FLOAT_FUNCTIONS.get(function) or getattr(F, function)
+    compare("unary", (x, *grid(0.05), function, *grid(0.0035, -110)), real, (x,))
+
+
+def test_add() -> None:
+    for a_shape, b_shape in (((2, 3, 4), (2, 3, 4)), ((2, 3, 4), (4,)), ((3, 1), (2, 3, 4))):
+        a, b = leaf(*a_shape), leaf(*b_shape)
+        compare("add", (a, *grid(0.05), b, *grid(0.001, 0, 16), *grid(0.01)), torch.add, (a, b))
+
+
+@pytest.mark.parametrize("dim", [[1], [-1], [0, 2], []])
+@pytest.mark.parametrize("keepdim", [False, True])
+def test_mean(dim: list[int], keepdim: bool) -> None:
+    x = leaf(6, 5, 8)
+    y_grid = (torch.tensor(0.002), torch.tensor(0, dtype=torch.int32), -100, 100)
+    if not dim:
+        y = op("mean")(x, *grid(0.01), dim, keepdim, *y_grid)
+        (g,) = torch.autograd.grad(y.sum(), x)
+        torch.testing.assert_close(g, torch.full_like(x, 1 / x.numel()))
+        return
+    compare("mean", (x, *grid(0.01), dim, keepdim, *y_grid), lambda x: x.mean(dim, keepdim), (x,))
+
+
+def sdpa(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool, scale: float) -> Tensor:
+    """Float attention by the book: keys at or below -1e30 excluded, causal from the bottom right."""
+    repeat = q.shape[-3] // k.shape[-3]
+    k, v = k.repeat_interleave(repeat, -3), v.repeat_interleave(repeat, -3)
+    score = q @ k.mT * scale
+    t, s = score.shape[-2:]
+    kept = torch.ones(t, s, dtype=torch.bool)
+    if causal:
+        kept = kept.tril(s - t)
+    if mask is not None:
+        kept = kept & (mask if mask.dtype == torch.bool else mask > -1e30)
+        score = score if mask.dtype == torch.bool else score + mask
+    p = torch.softmax(score.masked_fill(~kept, -math.inf), -1)
+    return torch.where(kept, p, 0.0) @ v
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("kind", ["none", "keep", "additive"])
+@pytest.mark.parametrize("kv_heads", [1, 2, 4])
+def test_attention(causal: bool, kind: str, kv_heads: int) -> None:
+    q, k, v = leaf(2, 4, 5, 8), leaf(2, kv_heads, 7, 8), leaf(2, kv_heads, 7, 8)
+    leaves: tuple[Tensor, ...] = (q, k, v)
+    mask = None
+    if kind == "keep":
+        mask = torch.rand(2, 1, 5, 7, generator=torch.Generator().manual_seed(4)) > 0.3
+        mask[:, :, 2] = False  # a row without keys
+    if kind == "additive":
+        with torch.no_grad():
+            mask = leaf(4, 5, 7)
+            mask[0, :, 0] = -math.inf
+        mask.requires_grad_()
+        leaves = (q, k, v, mask)
+    args = (q, *grid(0.03), k, *grid(0.03), v, *grid(0.03), mask, causal, 0.4, "table16", *grid(0.005))
+
+    def function(*tensors: Tensor) -> Tensor:
+        return sdpa(*tensors[:3], mask, causal, 0.4)
+
+    compare("attention", args, function, leaves)
+
+
+def test_grids_have_no_gradient_yet() -> None:
+    x = leaf(5)
+    scale = torch.tensor(0.1, requires_grad=True)
+    y = op("quantize")(x, scale, torch.tensor(0, dtype=torch.int32), -128, 127)
+    gradients = torch.autograd.grad(y.sum(), (x, scale), allow_unused=True)
+    assert gradients[0] is not None
+    assert gradients[1] is None
