@@ -2,14 +2,21 @@
 
 #include "engine/program_internal.h"
 
+/* A free context, or NULL. The count is a right to one of the slots: a search alone could pass a
+ * slot just before another thread gives back into it, and make one context too many. */
 static pq_engine_context *take(pq_program *program) {
-    for (int i = 0; i < PQ_CONTEXT_SLOTS; i++) {
+    size_t free_count = atomic_load(&program->free_count);
+    do {
+        if (free_count == 0) {
+            return NULL;
+        }
+    } while (!atomic_compare_exchange_weak(&program->free_count, &free_count, free_count - 1));
+    for (int i = 0;; i = (i + 1) % PQ_CONTEXT_SLOTS) {
         pq_engine_context *context = atomic_exchange(&program->contexts[i], NULL);
         if (context != NULL) {
             return context;
         }
     }
-    return NULL;
 }
 
 static bool grow(void **block, size_t *size, size_t wanted) {
@@ -46,6 +53,7 @@ void pq_engine_context_release(pq_program *program, pq_engine_context *context) 
     for (int i = 0; i < PQ_CONTEXT_SLOTS; i++) {
         pq_engine_context *expected = NULL;
         if (atomic_compare_exchange_strong(&program->contexts[i], &expected, context)) {
+            atomic_fetch_add(&program->free_count, 1);
             return;
         }
     }

@@ -133,6 +133,7 @@ pq_status pq_program_create(const pq_exec *exec, const pq_program_desc *desc,
     memset(program, 0, sizeof *program);
     atomic_init(&program->slice_bytes, pq_engine_cache_bytes());
     atomic_init(&program->context_count, 0);
+    atomic_init(&program->free_count, 0);
     for (int i = 0; i < PQ_CONTEXT_SLOTS; i++) {
         atomic_init(&program->contexts[i], NULL);
     }

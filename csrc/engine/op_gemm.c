@@ -88,12 +88,17 @@ static void release(void *prepared) {
     pq_gemm_weights_free(prepared);
 }
 
+static size_t workspace(const pq_engine_step *step) {
+    return pq_gemm_workspace(step->exec, step->prepared);
+}
+
 static pq_status execute(const pq_engine_step *step) {
     const size_t n = (size_t)step->instruction->attrs[PQ_GEMM_N];
     const size_t k = (size_t)step->instruction->attrs[PQ_GEMM_K];
     const pq_value *x = &step->values[step->instruction->inputs[GEMM_X]];
-    return pq_gemm_s8s8(step->exec, pq_engine_elements(x, step->batch) / k, step->inputs[GEMM_X], k,
-                        step->prepared, step->output, n);
+    return pq_gemm_s8s8_in(step->exec, pq_engine_elements(x, step->batch) / k,
+                           step->inputs[GEMM_X], k, step->prepared, step->output, n,
+                           step->workspace, step->workspace_size);
 }
 
 const pq_engine_op pq_engine_gemm = {
@@ -107,4 +112,5 @@ const pq_engine_op pq_engine_gemm = {
     .execute = execute,
     .prepare = prepare,
     .release = release,
+    .workspace = workspace,
 };

@@ -54,7 +54,8 @@ struct pq_program {
     atomic_size_t slice_bytes;
     atomic_size_t context_count;
     /* The free list: taken and returned by exchanging a slot. Unlike a mutex, that cannot be held
-     * by another thread at the moment of a fork, nor be starved. */
+     * by another thread at the moment of a fork. */
+    atomic_size_t free_count;
     _Atomic(pq_engine_context *) contexts[PQ_CONTEXT_SLOTS];
 };
 

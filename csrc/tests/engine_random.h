@@ -1,0 +1,417 @@
+/* Random valid programs with every op, small enough to interpret naively. */
+#ifndef PYQUANT_TESTS_ENGINE_RANDOM_H
+#define PYQUANT_TESTS_ENGINE_RANDOM_H
+
+#include "engine_build.h"
+#include "pyquant/layout.h"
+
+/* Gather tables have at least this many rows, and valid indices stay below. */
+enum { RANDOM_ROWS = 5 };
+
+static inline int64_t random_in(build *b, int64_t low, int64_t high) {
+    return check_random_in(&b->random, low, high);
+}
+
+static inline int64_t random_zero_point(build *b, int64_t value) {
+    return b->values[value].dtype == PQ_S8 ? random_in(b, -128, 127) : random_in(b, -32768, 32767);
+}
+
+/* A defined value of a type (a set of 1 << dtype bits), or -1: never -1 where s8 will do. Late
+ * values are likelier, so that programs are deep. */
+static inline int64_t random_pick(build *b, unsigned types) {
+    int64_t best = -1;
+    for (int tries = 0; tries < 24; tries++) {
+        const int64_t v = random_in(b, 0, (int64_t)b->value_count - 1);
+        if ((types >> b->values[v].dtype & 1) && b->values[v].size > 0 && v > best) {
+            best = v;
+            if (tries > 2) {
+                break;
+            }
+        }
+    }
+    return best < 0 && (types >> PQ_S8 & 1) ? 2 /* always an s8 input */ : best;
+}
+
+static inline int64_t random_divisor(build *b, int64_t size) {
+    int64_t divisor = random_in(b, 1, size);
+    while (size % divisor != 0) {
+        divisor--;
+    }
+    return divisor;
+}
+
+static inline void random_requant(build *b, pq_instruction *i, int64_t low, int64_t high) {
+    build_set(i, "multiplier", random_in(b, 1 << 30, INT32_MAX));
+    build_set(i, "shift", random_in(b, low, high));
+}
+
+static inline pq_dtype random_s8_s16(build *b) {
+    return check_random(&b->random) % 2 ? PQ_S8 : PQ_S16;
+}
+
+static inline int64_t random_temp(build *b, pq_dtype dtype, bool batched, int64_t size) {
+    return build_value(b, PQ_VALUE_TEMP, dtype, batched, size);
+}
+
+static inline void random_reshape(build *b) {
+    const int64_t x = random_pick(b, ~0u);
+    const pq_value v = b->values[x];
+    build_emit(b, PQ_OP_RESHAPE, random_temp(b, (pq_dtype)v.dtype, v.batched, v.size))->inputs[0] = x;
+}
+
+static inline void random_copy(build *b) {
+    const int64_t x = random_pick(b, ~0u);
+    const pq_value v = b->values[x];
+    const int ndim = (int)random_in(b, 0, PQ_MAX_DIMS);
+    int64_t dims[PQ_MAX_DIMS] = {0}, strides[PQ_MAX_DIMS] = {0}, size = 1, low = 0, high = 0;
+    for (int i = 0; i < ndim; i++) {
+        dims[i] = random_in(b, 1, ndim > 3 ? 2 : 5);
+        strides[i] = random_in(b, -4, 4);
+        const int64_t reach = (dims[i] - 1) * strides[i];
+        if (high + (reach > 0 ? reach : 0) - low - (reach < 0 ? reach : 0) >= v.size) {
+            strides[i] = 0;
+        } else if (reach > 0) {
+            high += reach;
+        } else {
+            low += reach;
+        }
+        size *= dims[i];
+    }
+    const bool repeat = check_random(&b->random) % 4 == 0;
+    pq_instruction *i =
+        build_emit(b, PQ_OP_COPY, random_temp(b, (pq_dtype)v.dtype, v.batched || repeat, size));
+    i->inputs[0] = x;
+    build_set(i, "ndim", ndim);
+    build_set(i, "offset", random_in(b, -low, v.size - 1 - high));
+    for (int d = 0; d < ndim; d++) {
+        i->attrs[build_attr(PQ_OP_COPY, "dim0") + d] = dims[d];
+        i->attrs[build_attr(PQ_OP_COPY, "stride0") + d] = strides[d];
+    }
+}
+
+static inline void random_concat(build *b) {
+    const int64_t first = random_pick(b, ~0u);
+    const pq_dtype type = (pq_dtype)b->values[first].dtype;
+    const int count = (int)random_in(b, 1, PQ_MAX_CONCAT);
+    int64_t inputs[PQ_MAX_CONCAT] = {first}, size = 0, outer = 0;
+    bool batched = false, unbatched = false;
+    for (int i = 0; i < count; i++) {
+        inputs[i] = i == 0 ? first : random_pick(b, 1u << type);
+        inputs[i] = inputs[i] < 0 ? first : inputs[i];
+        const pq_value v = b->values[inputs[i]];
+        size += v.size;
+        batched = batched || v.batched;
+        unbatched = unbatched || !v.batched;
+        int64_t divisor = v.size; /* outer becomes the greatest common divisor */
+        while (outer != 0) {
+            const int64_t rest = divisor % outer;
+            divisor = outer;
+            outer = rest;
+        }
+        outer = divisor;
+    }
+    outer = batched && unbatched ? 1 : random_divisor(b, outer);
+    pq_instruction *i = build_emit(b, PQ_OP_CONCAT, random_temp(b, type, batched, size));
+    memcpy(i->inputs, inputs, (size_t)count * sizeof *inputs);
+    build_set(i, "outer", outer);
+}
+
+static inline void random_gather(build *b) {
+    int64_t index = 0; /* the first value is always an index input */
+    if (check_random(&b->random) % 3 == 0) {
+        index = build_random_constant(b, PQ_S32, random_in(b, 1, 4), 0, RANDOM_ROWS - 1);
+    }
+    const int64_t rows = random_in(b, RANDOM_ROWS, 8), inner = random_in(b, 1, 7);
+    const pq_dtype type = (pq_dtype)random_in(b, PQ_S8, PQ_S64);
+    const int64_t table = build_random_constant(b, type, rows * inner, -128, 127);
+    const pq_value v = b->values[index];
+    pq_instruction *i =
+        build_emit(b, PQ_OP_GATHER, random_temp(b, type, v.batched, v.size * inner));
+    i->inputs[0] = index;
+    i->inputs[1] = table;
+    build_set(i, "rows", rows);
+    build_set(i, "inner", inner);
+}
+
+static inline void random_gemm(build *b) {
+    const int64_t x = random_pick(b, 1u << PQ_S8);
+    const pq_value v = b->values[x];
+    const int64_t k = random_divisor(b, v.size), n = random_in(b, 1, 20);
+    const pq_dtype types[] = {PQ_S8, PQ_S8, PQ_S16, PQ_S32};
+    const pq_dtype type = types[random_in(b, 0, 3)];
+    const int64_t w = build_random_constant(b, PQ_S8, n * k, -128, 127);
+    int64_t bias = -1, multiplier = -1, shift = -1;
+    if (check_random(&b->random) % 2) {
+        bias = build_random_constant(b, PQ_S32, n, -5000, 5000);
+    }
+    if (type != PQ_S32) {
+        multiplier = build_random_constant(b, PQ_S32, n, 1 << 30, INT32_MAX);
+        shift = build_random_constant(b, PQ_U8, n, 33, 42);
+    }
+    pq_instruction *i =
+        build_emit(b, PQ_OP_GEMM, random_temp(b, type, v.batched, v.size / k * n));
+    i->inputs[0] = x;
+    i->inputs[1] = w;
+    i->inputs[2] = bias;
+    i->inputs[3] = multiplier;
+    i->inputs[4] = shift;
+    build_set(i, "n", n);
+    build_set(i, "k", k);
+    build_set(i, "x_zero_point", random_in(b, -128, 127));
+    if (type != PQ_S32) {
+        build_set_clamp(b, i, type);
+    }
+}
+
+/* Strides of [groups, heads, tokens, d] inside `size` elements: token-major or head-major, with
+ * zero strides where there is not enough; false if d alone does not fit. */
+static inline bool random_layout(build *b, int64_t size, int64_t groups, int64_t heads,
+                                 int64_t tokens, int64_t d, int64_t out[4]) {
+    const bool by_token = check_random(&b->random) % 2;
+    int64_t dims[3] = {groups, by_token ? tokens : heads, by_token ? heads : tokens};
+    int64_t strides[3] = {0, 0, 0}, reach = d;
+    if (d > size) {
+        return false;
+    }
+    for (int i = 2; i >= 0; i--) {
+        if (reach * dims[i] <= size) {
+            strides[i] = reach;
+            reach *= dims[i] > 0 ? dims[i] : 1;
+        }
+    }
+    out[0] = random_in(b, 0, size - reach);
+    out[1] = strides[0];
+    out[2] = strides[by_token ? 2 : 1];
+    out[3] = strides[by_token ? 1 : 2];
+    return true;
+}
+
+/* The output: any order of the three dimensions, any of them backwards. */
+static inline void random_cover(build *b, int64_t groups, int64_t heads, int64_t tokens, int64_t d,
+                                int64_t out[4]) {
+    const int64_t dims[3] = {groups, heads, tokens};
+    int order[3] = {0, 1, 2};
+    for (int i = 2; i > 0; i--) {
+        const int j = (int)random_in(b, 0, i), kept = order[i];
+        order[i] = order[j];
+        order[j] = kept;
+    }
+    int64_t radix = d;
+    out[0] = 0;
+    for (int i = 0; i < 3; i++) {
+        const bool backwards = check_random(&b->random) % 4 == 0;
+        out[1 + order[i]] = backwards ? -radix : radix;
+        out[0] += backwards ? (dims[order[i]] - 1) * radix : 0;
+        radix *= dims[order[i]];
+    }
+}
+
+/* A mask over [groups, heads, queries, keys] in `size` elements: whole, or fewer dimensions. */
+static inline void random_mask_strides(build *b, int64_t size, const int64_t dims[4],
+                                       int64_t out[4]) {
+    int64_t reach = 1;
+    for (int i = 3; i >= 0; i--) {
+        out[i] = 0;
+        if (reach * dims[i] <= size && check_random(&b->random) % 4) {
+            out[i] = reach;
+            reach *= dims[i] > 0 ? dims[i] : 1;
+        }
+    }
+}
+
+static inline void random_softmax(build *b, pq_instruction *i, int64_t k_len) {
+    const bool table8 = check_random(&b->random) % 2;
+    int64_t pmax = table8 ? 255 : random_in(b, 64, 16383);
+    const int64_t most = INT32_MAX / (255 * (k_len > 0 ? k_len : 1));
+    pmax = pmax < most ? pmax : most;
+    int16_t table[PQ_SOFTMAX_TABLE_SIZE];
+    for (int j = 0; j < PQ_SOFTMAX_TABLE_SIZE; j++) {
+        table[j] = (int16_t)(2 * pmax - pmax * j / 32); /* any table that falls will do */
+    }
+    i->inputs[3] = build_constant(b, PQ_S16, table, PQ_SOFTMAX_TABLE_SIZE);
+    build_set(i, "method", table8 ? PQ_SOFTMAX_TABLE8 : PQ_SOFTMAX_TABLE16);
+    build_set(i, "pmax", pmax);
+    const int64_t multiplier = random_in(b, 1, 4000), shift = random_in(b, 1, 12);
+    build_set(i, "softmax_multiplier", multiplier);
+    build_set(i, "softmax_shift", shift);
+    build_set(i, "delta_max", random_in(b, 0, (INT64_C(0xffffffff) - (1 << shift)) / multiplier));
+}
+
+static inline void random_attention(build *b) {
+    const int64_t q = random_pick(b, 1u << PQ_S8), k = random_pick(b, 1u << PQ_S8);
+    const int64_t v = random_pick(b, 1u << PQ_S8);
+    const int64_t kv_heads = random_in(b, 1, 2), heads = kv_heads * random_in(b, 1, 2);
+    const int64_t groups = random_in(b, 1, 2), q_len = random_in(b, 1, 5);
+    const int64_t k_len = random_in(b, 0, 7), d = random_in(b, 1, 4);
+    int64_t layouts[4][4];
+    if (!random_layout(b, b->values[q].size, groups, heads, q_len, d, layouts[0]) ||
+        !random_layout(b, b->values[k].size, groups, kv_heads, k_len, d, layouts[1]) ||
+        !random_layout(b, b->values[v].size, groups, kv_heads, k_len, d, layouts[2])) {
+        return;
+    }
+    random_cover(b, groups, heads, q_len, d, layouts[3]);
+    const int64_t dims[4] = {groups, heads, q_len, k_len};
+    int64_t keep = -1, mask = -1, keep_strides[4] = {0}, mask_strides[4] = {0};
+    if (check_random(&b->random) % 2) {
+        keep = check_random(&b->random) % 2 ? 1 /* the second value is a u8 input */
+                                            : build_random_constant(b, PQ_U8, 40, 0, 1);
+        random_mask_strides(b, b->values[keep].size, dims, keep_strides);
+    }
+    if (check_random(&b->random) % 3 == 0) {
+        mask = build_random_constant(b, PQ_S32, 60, -PQ_MASK_ADD_LIMIT, PQ_MASK_ADD_LIMIT);
+        random_mask_strides(b, 60, dims, mask_strides);
+    }
+    const bool batched = b->values[q].batched || b->values[k].batched || b->values[v].batched ||
+                         (keep >= 0 && b->values[keep].batched);
+    pq_instruction *i = build_emit(b, PQ_OP_ATTENTION, -1);
+    i->inputs[0] = q;
+    i->inputs[1] = k;
+    i->inputs[2] = v;
+    i->inputs[4] = keep;
+    i->inputs[5] = mask;
+    random_softmax(b, i, k_len);
+    i->output = random_temp(b, PQ_S8, batched, groups * heads * q_len * d);
+    build_set(i, "groups", groups);
+    build_set(i, "heads", heads);
+    build_set(i, "kv_heads", kv_heads);
+    build_set(i, "q_len", q_len);
+    build_set(i, "k_len", k_len);
+    build_set(i, "head_dim", d);
+    const char *const names[4] = {"q_offset", "k_offset", "v_offset", "y_offset"};
+    for (int t = 0; t < 4; t++) {
+        memcpy(&i->attrs[build_attr(PQ_OP_ATTENTION, names[t])], layouts[t], sizeof layouts[t]);
+    }
+    memcpy(&i->attrs[build_attr(PQ_OP_ATTENTION, "keep_group")], keep_strides, sizeof keep_strides);
+    memcpy(&i->attrs[build_attr(PQ_OP_ATTENTION, "mask_group")], mask_strides, sizeof mask_strides);
+    build_set(i, "causal", random_in(b, 0, 1));
+    build_set(i, "q_zero_point", random_in(b, -128, 127));
+    build_set(i, "k_zero_point", random_in(b, -128, 127));
+    build_set(i, "v_zero_point", random_in(b, -128, 127));
+    random_requant(b, i, 29, 33);
+    build_set_clamp(b, i, PQ_S8);
+}
+
+static inline void random_layernorm(build *b) {
+    const int64_t x = random_pick(b, 1u << PQ_S8 | 1u << PQ_S16);
+    const pq_value v = b->values[x];
+    const int64_t channels = random_divisor(b, v.size);
+    const int64_t gain = build_random_constant(b, PQ_S32, channels, -30000, 30000);
+    const int64_t offset = build_random_constant(b, PQ_S64, channels, -(1 << 20), 1 << 20);
+    const pq_dtype type = random_s8_s16(b);
+    pq_instruction *i = build_emit(b, PQ_OP_LAYERNORM, random_temp(b, type, v.batched, v.size));
+    i->inputs[0] = x;
+    i->inputs[1] = gain;
+    i->inputs[2] = offset;
+    build_set(i, "channels", channels);
+    build_set(i, "rms", random_in(b, 0, 1));
+    build_set(i, "x_zero_point", random_zero_point(b, x));
+    build_set(i, "epsilon", random_in(b, 0, 1 << 20));
+    build_set(i, "shift", random_in(b, 18, 24));
+    build_set_clamp(b, i, type);
+}
+
+static inline void random_table(build *b) {
+    const int64_t x = random_pick(b, 1u << PQ_S8);
+    const pq_value v = b->values[x];
+    const int64_t table = build_random_constant(b, PQ_S8, 256, -128, 127);
+    pq_instruction *i = build_emit(b, PQ_OP_TABLE, random_temp(b, PQ_S8, v.batched, v.size));
+    i->inputs[0] = x;
+    i->inputs[1] = table;
+}
+
+static inline void random_requantize(build *b) {
+    const int64_t x = random_pick(b, 1u << PQ_S8 | 1u << PQ_S16);
+    const pq_value v = b->values[x];
+    const pq_dtype type = random_s8_s16(b);
+    pq_instruction *i = build_emit(b, PQ_OP_REQUANTIZE, random_temp(b, type, v.batched, v.size));
+    i->inputs[0] = x;
+    build_set(i, "x_zero_point", random_zero_point(b, x));
+    random_requant(b, i, 29, 34);
+    build_set_clamp(b, i, type);
+}
+
+static inline void random_add(build *b) {
+    int64_t a = random_pick(b, 1u << PQ_S8 | 1u << PQ_S16);
+    int64_t other = random_pick(b, 1u << PQ_S8 | 1u << PQ_S16);
+    if (b->values[a].size < b->values[other].size) {
+        const int64_t kept = a;
+        a = other;
+        other = kept;
+    }
+    const pq_value v = b->values[a];
+    if (v.size % b->values[other].size != 0 || (b->values[other].batched && !v.batched)) {
+        other = build_random_constant(b, random_s8_s16(b), random_divisor(b, v.size), -128, 127);
+    }
+    const pq_dtype type = random_s8_s16(b);
+    pq_instruction *i = build_emit(b, PQ_OP_ADD, random_temp(b, type, v.batched, v.size));
+    i->inputs[0] = a;
+    i->inputs[1] = other;
+    build_set(i, "a_zero_point", random_zero_point(b, a));
+    build_set(i, "b_zero_point", random_zero_point(b, other));
+    const bool a_larger = check_random(&b->random) % 2;
+    build_set(i, "a_multiplier", random_in(b, a_larger ? 1 << 30 : 0, INT32_MAX));
+    build_set(i, "b_multiplier", random_in(b, a_larger ? 0 : 1 << 30, INT32_MAX));
+    build_set(i, "shift", random_in(b, 29, 34));
+    build_set_clamp(b, i, type);
+}
+
+static inline void random_mean(build *b) {
+    const int64_t x = random_pick(b, 1u << PQ_S8 | 1u << PQ_S16);
+    const pq_value v = b->values[x];
+    const int64_t outer = random_divisor(b, v.size), reduce = random_divisor(b, v.size / outer);
+    const pq_dtype type = random_s8_s16(b);
+    pq_instruction *i =
+        build_emit(b, PQ_OP_MEAN, random_temp(b, type, v.batched, v.size / reduce));
+    i->inputs[0] = x;
+    build_set(i, "outer", outer);
+    build_set(i, "reduce", reduce);
+    build_set(i, "inner", v.size / outer / reduce);
+    build_set(i, "x_zero_point", random_zero_point(b, x));
+    random_requant(b, i, 30, 34);
+    build_set_clamp(b, i, type);
+}
+
+/* Fills *b with a valid program of up to `length` instructions; the same seed gives the same one. */
+static inline void random_program(build *b, uint64_t seed, int length) {
+    static void (*const makers[PQ_OPCODE_COUNT])(build *) = {
+#define PQ_INSTRUCTION(NAME, name, min_inputs, max_inputs, attrs) [PQ_OP_##NAME] = random_##name,
+#include "pyquant/instructions.def"
+#undef PQ_INSTRUCTION
+    };
+    memset(b, 0, sizeof *b);
+    b->random = seed;
+    build_value(b, PQ_VALUE_INPUT, PQ_S32, random_in(b, 0, 3) > 0, random_in(b, 1, 6));
+    build_value(b, PQ_VALUE_INPUT, PQ_U8, random_in(b, 0, 3) > 0, random_in(b, 1, 40));
+    build_value(b, PQ_VALUE_INPUT, PQ_S8, random_in(b, 0, 5) > 0, random_in(b, 1, 60));
+    build_value(b, PQ_VALUE_INPUT, PQ_S16, random_in(b, 0, 5) > 0, random_in(b, 1, 60));
+    build_value(b, PQ_VALUE_INPUT, PQ_S8, random_in(b, 0, 3) > 0, 1 << random_in(b, 2, 6));
+    build_random_constant(b, PQ_S8, random_in(b, 1, 30), -128, 127);
+    for (int i = 0; i < length && b->value_count + 8 < BUILD_VALUES; i++) {
+        makers[random_in(b, 0, PQ_OPCODE_COUNT - 1)](b);
+        /* Values would grow without end through copies and concatenations. */
+        if (b->values[b->value_count - 1].size > 600) {
+            break;
+        }
+    }
+    b->output_count = (size_t)random_in(b, 1, 4);
+    for (size_t j = 0; j < b->output_count; j++) {
+        const int64_t late = random_in(b, 0, (int64_t)b->value_count - 1);
+        const int64_t later = random_in(b, late, (int64_t)b->value_count - 1);
+        b->outputs[j] = later;
+    }
+}
+
+/* Input bytes of a run: any, but indices below RANDOM_ROWS if `valid`. */
+static inline void random_input(uint64_t *random, const pq_value *value, size_t batch, bool valid,
+                                void *data) {
+    const size_t elements = (value->batched ? batch : 1) * (size_t)value->size;
+    const size_t bytes = elements * pq_dtype_size((pq_dtype)value->dtype);
+    for (size_t i = 0; i < bytes; i++) {
+        ((unsigned char *)data)[i] = (unsigned char)check_random(random);
+    }
+    for (size_t i = 0; i < elements && valid && value->dtype == PQ_S32; i++) {
+        ((int32_t *)data)[i] = (int32_t)check_random_in(random, 0, RANDOM_ROWS - 1);
+    }
+}
+
+#endif
