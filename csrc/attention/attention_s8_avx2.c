@@ -12,12 +12,8 @@
 #include <string.h>
 
 #include "core/simd_avx2.h"
+#include "core/unroll.h"
 
-#if defined(__clang__)
-#define UNROLL _Pragma("clang loop unroll(full)")
-#else
-#define UNROLL _Pragma("GCC unroll 8")
-#endif
 #define INLINE inline __attribute__((always_inline))
 
 enum {
@@ -171,14 +167,14 @@ static void pack(const pq_attention_args *args, size_t batch, size_t group, size
 /* acc[i] = sum over pairs of a[i] (s16, rows lda apart) times a packed block: rows x 16. */
 static INLINE void multiply(const int rows, const int16_t *a, size_t lda, const int16_t *block,
                             size_t pairs, __m256i acc[][2]) {
-    UNROLL
+    PQ_UNROLL
     for (int i = 0; i < rows; i++) {
         acc[i][0] = acc[i][1] = _mm256_setzero_si256();
     }
     for (size_t p = 0; p < pairs; p++) {
         const __m256i low = load(block + p * PAIR_WIDTH);
         const __m256i high = load(block + p * PAIR_WIDTH + 16);
-        UNROLL
+        PQ_UNROLL
         for (int i = 0; i < rows; i++) {
             int32_t both;
             memcpy(&both, a + (size_t)i * lda + 2 * p, sizeof both);
@@ -193,7 +189,7 @@ static INLINE void score_tile(const int rows, const int16_t *q, const shape *s,
                               const int16_t *block, int32_t *panel) {
     __m256i acc[TILE_ROWS][2];
     multiply(rows, q, s->q_stride, block, s->d_pairs, acc);
-    UNROLL
+    PQ_UNROLL
     for (int i = 0; i < rows; i++) {
         store(panel + (size_t)i * s->panel_stride, acc[i][0]);
         store(panel + (size_t)i * s->panel_stride + 8, acc[i][1]);
@@ -239,7 +235,7 @@ static INLINE void output_tile(const int rows, const pq_attention_args *args, co
                                const row_scale *scale, int8_t *y, size_t columns) {
     __m256i acc[TILE_ROWS][2];
     multiply(rows, p, 2 * s->panel_stride, block, pairs, acc);
-    UNROLL
+    PQ_UNROLL
     for (int i = 0; i < rows; i++) {
         const __m256i a = requantize(acc[i][0], &scale[i], args->out);
         const __m256i b = requantize(acc[i][1], &scale[i], args->out);
