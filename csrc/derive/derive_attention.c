@@ -23,7 +23,8 @@ static pq_status derive_index(const pq_exec *exec, double step, uint64_t delta_b
             continue;
         }
         const uint64_t multiplier = (uint64_t)rounded;
-        const uint64_t far = (((uint64_t)PQ_SOFTMAX_INDEX_END << shift) + multiplier - 1) / multiplier;
+        const uint64_t far =
+            (((uint64_t)PQ_SOFTMAX_INDEX_END << shift) + multiplier - 1) / multiplier;
         const uint64_t delta_max = far < delta_bound ? far : delta_bound;
         /* delta_max < 2^32 and multiplier < 2^32: the product fits. */
         if (delta_max * multiplier < (UINT64_C(1) << 32) - (UINT64_C(1) << (shift - 1))) {
@@ -74,7 +75,8 @@ pq_status pq_derive_attention(const pq_exec *exec, pq_softmax_method method, pq_
         }
     }
     if (method != PQ_SOFTMAX_TABLE16 && method != PQ_SOFTMAX_TABLE8) {
-        return pq_fail(exec, PQ_ERR_VALUE, "%s: expected a softmax method, got %d", op, (int)method);
+        return pq_fail(exec, PQ_ERR_VALUE, "%s: expected a softmax method, got %d", op,
+                       (int)method);
     }
     if (!(softmax_scale > 0.0) || isinf(softmax_scale)) {
         return pq_fail(exec, PQ_ERR_VALUE, "%s: expected a finite softmax_scale > 0, got %g", op,
@@ -169,7 +171,8 @@ pq_status pq_derive_mask(const pq_exec *exec, size_t n, const float *mask, float
                       .n = n};
     if (!(task.alpha > 0.0)) {
         return pq_fail(exec, PQ_ERR_VALUE,
-                       "%s: expected q_scale * k_scale * softmax_scale > 0, got %g", op, task.alpha);
+                       "%s: expected q_scale * k_scale * softmax_scale > 0, got %g", op,
+                       task.alpha);
     }
     status = exec->parallel_for(exec, n, MASK_RANGE, mask_values, &task);
     if (status != PQ_OK) {

@@ -60,9 +60,8 @@ static pq_status gemm_channel(const pq_exec *exec, const weight_task *task, size
     const float w_scale = task->w_scale_in[j];
     const int32_t quant_max = task->quant_max;
     if (!pq_scale_valid(w_scale)) {
-        return pq_fail(exec, PQ_ERR_VALUE,
-                       "%s: expected w_scale[%zu] in [2^-100, 2^100], got %g", task->op, j,
-                       (double)w_scale);
+        return pq_fail(exec, PQ_ERR_VALUE, "%s: expected w_scale[%zu] in [2^-100, 2^100], got %g",
+                       task->op, j, (double)w_scale);
     }
     int64_t sum = 0;
     bool nan = false, infinite = false;

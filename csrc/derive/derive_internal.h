@@ -1,4 +1,5 @@
-/* Helpers of the derive family only. All arithmetic here is float64 in the default rounding mode. */
+/* Helpers of the derive family only. All arithmetic here is float64 in the default rounding mode.
+ */
 #ifndef PYQUANT_DERIVE_INTERNAL_H
 #define PYQUANT_DERIVE_INTERNAL_H
 

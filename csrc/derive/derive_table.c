@@ -109,7 +109,8 @@ pq_status pq_derive_table_values(const pq_exec *exec, const double values[256], 
         }
     }
     for (int i = 0; i < 256; i++) {
-        /* The bounds are integers: clamping first changes nothing and keeps the conversion defined. */
+        /* The bounds are integers: clamping first changes nothing and keeps the conversion defined.
+         */
         const int64_t v = pq_rne_clamp(values[i] / (double)y.scale, y.quant_min - y.zero_point,
                                        y.quant_max - y.zero_point);
         table[i] = (int8_t)(v + y.zero_point);

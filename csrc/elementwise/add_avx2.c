@@ -18,8 +18,8 @@ static void run(const pq_add_args *args, size_t n, const void *a, const void *b,
     size_t i = 0;
     for (; i + 8 <= n; i += 8) {
         const __m256i p = pq_load_8(args->a_type, a, i), q = pq_load_8(args->b_type, b, i);
-        const __m256i even = _mm256_add_epi64(_mm256_mul_epi32(p, a_multiplier),
-                                              _mm256_mul_epi32(q, b_multiplier));
+        const __m256i even =
+            _mm256_add_epi64(_mm256_mul_epi32(p, a_multiplier), _mm256_mul_epi32(q, b_multiplier));
         const __m256i odd = _mm256_add_epi64(_mm256_mul_epi32(pq_odd(p), a_multiplier),
                                              _mm256_mul_epi32(pq_odd(q), b_multiplier));
         pq_store_8(args->y_type, y, i, pq_round_8(&rounding, even, odd));

@@ -1,8 +1,8 @@
 /* Eight elements at a time for the AVX2 files of this family: load, round a 64-bit sum, store.
  *
- * AVX2 has no arithmetic 64-bit shift. v >> s (floor) is ((v + 2^63) >>> s) - (2^63 >>> s), where the
- * sum is v with an offset as an unsigned number. If the result fits in 32 bits, only low halves of
- * the lanes count, and the subtraction may be done on them, modulo 2^32, together with the zero
+ * AVX2 has no arithmetic 64-bit shift. v >> s (floor) is ((v + 2^63) >>> s) - (2^63 >>> s), where
+ * the sum is v with an offset as an unsigned number. If the result fits in 32 bits, only low halves
+ * of the lanes count, and the subtraction may be done on them, modulo 2^32, together with the zero
  * point. pq_narrow says when it fits; other constants (a rescaling by 2^13 or more) are left to
  * the reference.
  */
@@ -20,9 +20,9 @@ static inline bool pq_narrow(uint64_t bound, int shift) {
 }
 
 typedef struct pq_rounding {
-    __m256i addend;      /* 2^63 + 2^(s-1) (+ what the caller folds in), s64 */
-    __m256i offset;      /* zero point - (2^63 >>> s), s32 */
-    __m256i low, high;   /* s32 */
+    __m256i addend;    /* 2^63 + 2^(s-1) (+ what the caller folds in), s64 */
+    __m256i offset;    /* zero point - (2^63 >>> s), s32 */
+    __m256i low, high; /* s32 */
     __m128i shift;
 } pq_rounding;
 
@@ -59,8 +59,7 @@ static inline __m256i pq_load_8(pq_dtype type, const void *x, size_t i) {
 
 /* y: clamped, in the range of the type. */
 static inline void pq_store_8(pq_dtype type, void *y, size_t i, __m256i v) {
-    const __m128i v16 =
-        _mm_packs_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
+    const __m128i v16 = _mm_packs_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
     if (type == PQ_S8) {
         _mm_storel_epi64((__m128i *)((int8_t *)y + i), _mm_packs_epi16(v16, v16));
     } else {

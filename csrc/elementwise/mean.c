@@ -61,10 +61,9 @@ pq_status pq_mean(const pq_exec *exec, const pq_mean_args *args) {
         return status;
     }
     const size_t count = args->outer * args->inner;
-    status = pq_overlap_check(exec, op, "x", args->x,
-                              count * args->reduce * pq_dtype_size(args->x_type), args->y,
-                              count * pq_dtype_size(args->y_type),
-                              args->reduce == 1 && args->x_type == args->y_type);
+    status = pq_overlap_check(
+        exec, op, "x", args->x, count * args->reduce * pq_dtype_size(args->x_type), args->y,
+        count * pq_dtype_size(args->y_type), args->reduce == 1 && args->x_type == args->y_type);
     if (status != PQ_OK) {
         return status;
     }

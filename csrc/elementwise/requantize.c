@@ -23,8 +23,8 @@ pq_status pq_requantize_check(const pq_exec *exec, const pq_requantize_args *arg
         status = pq_clamp_check(exec, op, args->y_type, args->out);
     }
     if (status == PQ_OK && args->n > PTRDIFF_MAX / 2) {
-        status = pq_fail(exec, PQ_ERR_OVERFLOW, "%s: expected n to fit in memory, got %zu", op,
-                         args->n);
+        status =
+            pq_fail(exec, PQ_ERR_OVERFLOW, "%s: expected n to fit in memory, got %zu", op, args->n);
     }
     return status;
 }
@@ -45,13 +45,12 @@ pq_status pq_requantize_n(const pq_exec *exec, const pq_requantize_args *args) {
     if (status != PQ_OK) {
         return status;
     }
-    status = pq_overlap_check(exec, op, "x", args->x, args->n * pq_dtype_size(args->x_type),
-                              args->y, args->n * pq_dtype_size(args->y_type),
-                              args->x_type == args->y_type);
+    status =
+        pq_overlap_check(exec, op, "x", args->x, args->n * pq_dtype_size(args->x_type), args->y,
+                         args->n * pq_dtype_size(args->y_type), args->x_type == args->y_type);
     if (status != PQ_OK) {
         return status;
     }
-    requantize_task task = {.args = args,
-                            .kernel = pq_kernel_choose(PQ_KERNEL_OP_requantize)};
+    requantize_task task = {.args = args, .kernel = pq_kernel_choose(PQ_KERNEL_OP_requantize)};
     return exec->parallel_for(exec, args->n, RANGE_ELEMENTS, run_range, &task);
 }

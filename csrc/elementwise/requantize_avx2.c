@@ -10,8 +10,7 @@ static void run(const pq_requantize_args *args, size_t begin, size_t end) {
         pq_requantize_ref.run(args, begin, end);
         return;
     }
-    const pq_rounding rounding =
-        pq_rounding_of(-(int64_t)args->x_zero_point * m, shift, args->out);
+    const pq_rounding rounding = pq_rounding_of(-(int64_t)args->x_zero_point * m, shift, args->out);
     const __m256i multiplier = _mm256_set1_epi32(m);
     size_t i = begin;
     for (; i + 8 <= end; i += 8) {

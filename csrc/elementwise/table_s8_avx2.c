@@ -3,9 +3,9 @@
  * vpshufb gives 0 where bit 7 of the index is set and else looks at the low 4 bits only. So with
  * stored tables D_0 = T_0, D_t = T_t ^ T_{t-1} and for 0 <= i < 128,
  *     D_0[i] ^ D_1[i - 16] ^ .. ^ D_7[i - 112] = T_{i >> 4}[i & 15]:
- * terms with 16 t > i have a negative index and drop out, the others telescope. Negative i must stay
- * negative through the subtractions, hence the saturating vpsubsb. The half x >= 0 is looked up by
- * x, the half x < 0 by x ^ 0x80; each is 0 where the other applies.
+ * terms with 16 t > i have a negative index and drop out, the others telescope. Negative i must
+ * stay negative through the subtractions, hence the saturating vpsubsb. The half x >= 0 is looked
+ * up by x, the half x < 0 by x ^ 0x80; each is 0 where the other applies.
  */
 #include "core/simd_avx2.h"
 #include "elementwise/table_s8_kernel.h"

@@ -70,9 +70,9 @@ pq_status pq_layernorm(const pq_exec *exec, const pq_layernorm_args *args) {
         return status;
     }
     const size_t elements = args->rows * args->channels;
-    status = pq_overlap_check(exec, op, "x", args->x, elements * pq_dtype_size(args->x_type),
-                              args->y, elements * pq_dtype_size(args->y_type),
-                              args->x_type == args->y_type);
+    status =
+        pq_overlap_check(exec, op, "x", args->x, elements * pq_dtype_size(args->x_type), args->y,
+                         elements * pq_dtype_size(args->y_type), args->x_type == args->y_type);
     if (status != PQ_OK) {
         return status;
     }

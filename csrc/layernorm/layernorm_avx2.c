@@ -1,9 +1,10 @@
 /* layernorm with 4 channels in 64-bit lanes, 8 a step.
  *
- * AVX2 has no arithmetic 64-bit shift. v >> s (floor) is computed as ((v + 2^63) >>> s) - (2^63 >>> s):
- * the sum is v seen as an unsigned number with an offset, so that the logical shift floors it. Both
- * rnu results that follow are known to fit in 32 bits, so only the low halves of the lanes count,
- * and the subtraction of the low half of 2^63 >>> s makes them exact (arithmetic modulo 2^32).
+ * AVX2 has no arithmetic 64-bit shift. v >> s (floor) is computed as ((v + 2^63) >>> s) - (2^63 >>>
+ * s): the sum is v seen as an unsigned number with an offset, so that the logical shift floors it.
+ * Both rnu results that follow are known to fit in 32 bits, so only the low halves of the lanes
+ * count, and the subtraction of the low half of 2^63 >>> s makes them exact (arithmetic modulo
+ * 2^32).
  *
  *   z    |z| < 2^24 always (layernorm.h)
  *   y    fits if 2^24 * max|gain| + max|offset| + 2^(s-1) is below 2^(s+30); `narrow` looks at the
@@ -52,16 +53,17 @@ static int64_t sum_s64x4(__m256i v) {
     return lanes[0] + lanes[1] + lanes[2] + lanes[3];
 }
 
-/* sum x and sum x^2 of one row. vpmaddwd sums in pairs: |x0 + x1| <= 2^16 over at most 2^11 steps fits s32;
- * x0^2 + x1^2 <= 2^31 fits u32 (only -32768 twice reaches it) and is widened to 64 bits at once. */
+/* sum x and sum x^2 of one row. vpmaddwd sums in pairs: |x0 + x1| <= 2^16 over at most 2^11 steps
+ * fits s32; x0^2 + x1^2 <= 2^31 fits u32 (only -32768 twice reaches it) and is widened to 64 bits
+ * at once. */
 static void row_sums(pq_dtype type, const void *x, size_t begin, size_t channels, int64_t *sum,
                      int64_t *square_sum) {
     const __m256i ones = _mm256_set1_epi16(1), low_half = _mm256_set1_epi64x(0xffffffff);
     __m256i sum_s32 = _mm256_setzero_si256(), square_s64 = _mm256_setzero_si256();
     size_t c = 0;
     for (; c + 16 <= channels; c += 16) {
-        const __m256i v = _mm256_set_m128i(load_8_s16(type, x, begin + c + 8),
-                                           load_8_s16(type, x, begin + c));
+        const __m256i v =
+            _mm256_set_m128i(load_8_s16(type, x, begin + c + 8), load_8_s16(type, x, begin + c));
         const __m256i squares = _mm256_madd_epi16(v, v);
         sum_s32 = _mm256_add_epi32(sum_s32, _mm256_madd_epi16(v, ones));
         square_s64 = _mm256_add_epi64(square_s64, _mm256_and_si256(squares, low_half));
@@ -70,8 +72,8 @@ static void row_sums(pq_dtype type, const void *x, size_t begin, size_t channels
     *sum = sum_s32x8(sum_s32);
     *square_sum = sum_s64x4(square_s64);
     for (; c < channels; c++) {
-        const int64_t value = type == PQ_S8 ? ((const int8_t *)x)[begin + c]
-                                            : ((const int16_t *)x)[begin + c];
+        const int64_t value =
+            type == PQ_S8 ? ((const int8_t *)x)[begin + c] : ((const int16_t *)x)[begin + c];
         *sum += value;
         *square_sum += value * value;
     }
@@ -101,16 +103,14 @@ static inline __attribute__((always_inline)) row_lanes spread(const pq_layernorm
 }
 
 /* Four channels: the low half of each lane is y before its offset 2^63 >>> s is taken off. */
-static inline __attribute__((always_inline)) __m256i four(const row_lanes *k, __m256i x_s64,
-                                                          const int32_t *gain,
-                                                          const int64_t *offset) {
+static inline __attribute__((always_inline)) __m256i
+four(const row_lanes *k, __m256i x_s64, const int32_t *gain, const int64_t *offset) {
     const __m256i centred = _mm256_sub_epi64(_mm256_mul_epi32(x_s64, k->channels), k->centre);
     __m256i z = _mm256_add_epi64(_mm256_mul_epi32(centred, k->multiplier), k->z_addend);
     z = _mm256_sub_epi64(_mm256_srl_epi64(z, k->z_shift), k->z_offset);
     const __m256i g = _mm256_cvtepu32_epi64(_mm_loadu_si128((const __m128i *)gain));
     const __m256i b = _mm256_loadu_si256((const __m256i *)offset);
-    const __m256i sum =
-        _mm256_add_epi64(_mm256_add_epi64(_mm256_mul_epi32(z, g), b), k->y_addend);
+    const __m256i sum = _mm256_add_epi64(_mm256_add_epi64(_mm256_mul_epi32(z, g), b), k->y_addend);
     return _mm256_srl_epi64(sum, k->y_shift);
 }
 
@@ -125,8 +125,8 @@ static void row_channels(const pq_layernorm_args *args, pq_layernorm_row row, si
     for (; c + 8 <= args->channels; c += 8) {
         const __m128i x = load_8_s16(args->x_type, args->x, begin + c);
         const __m256i a = four(&k, _mm256_cvtepi16_epi64(x), args->gain + c, args->offset + c);
-        const __m256i b = four(&k, _mm256_cvtepi16_epi64(_mm_srli_si128(x, 8)),
-                               args->gain + c + 4, args->offset + c + 4);
+        const __m256i b = four(&k, _mm256_cvtepi16_epi64(_mm_srli_si128(x, 8)), args->gain + c + 4,
+                               args->offset + c + 4);
         /* Low halves: a0 a1 b0 b1 | a2 a3 b2 b3, then in order. */
         __m256i v = _mm256_castps_si256(
             _mm256_shuffle_ps(_mm256_castsi256_ps(a), _mm256_castsi256_ps(b), 0x88));

@@ -51,11 +51,11 @@ static void copy_row(size_t size, size_t n, const char *x, ptrdiff_t stride, cha
     }
     const ptrdiff_t step = stride * (ptrdiff_t)size;
     /* memcpy of a constant size is one move, and asks for no alignment. */
-#define PQ_COPY_ROW(bytes)                                      \
-    case bytes:                                                 \
-        for (size_t i = 0; i < n; i++) {                        \
+#define PQ_COPY_ROW(bytes) \
+    case bytes: \
+        for (size_t i = 0; i < n; i++) { \
             memcpy(y + i * bytes, x + (ptrdiff_t)i * step, bytes); \
-        }                                                       \
+        } \
         break
     switch (size) {
         PQ_COPY_ROW(1);
@@ -110,16 +110,17 @@ size_t pq_copy_tile_count(const pq_copy_plan *plan) {
     return count;
 }
 
-/* rows x columns: x columns are `x_step` bytes apart and its rows follow each other; y the reverse. */
+/* rows x columns: x columns are `x_step` bytes apart and its rows follow each other; y the reverse.
+ */
 static void copy_tile(size_t size, size_t rows, size_t columns, const char *x, ptrdiff_t x_step,
                       char *y, size_t y_step) {
-#define PQ_COPY_TILE_OF(bytes)                                                        \
-    case bytes:                                                                       \
-        for (size_t r = 0; r < rows; r++) {                                           \
-            for (size_t c = 0; c < columns; c++) {                                    \
+#define PQ_COPY_TILE_OF(bytes) \
+    case bytes: \
+        for (size_t r = 0; r < rows; r++) { \
+            for (size_t c = 0; c < columns; c++) { \
                 memcpy(y + r * y_step + c * bytes, x + (ptrdiff_t)c * x_step + r * bytes, bytes); \
-            }                                                                         \
-        }                                                                             \
+            } \
+        } \
         break
     switch (size) {
         PQ_COPY_TILE_OF(1);

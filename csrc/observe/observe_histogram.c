@@ -1,9 +1,9 @@
 /* Bins are floor(x * 2^(10 - e)) = k in [-1024, 1024), at index k + 1024. Exact in float64: a float
  * times 2^-118 .. 2^158 neither rounds nor leaves the normal range.
  *
- * Growing e by d: floor(floor(v) / 2^d) = floor(v / 2^d), so bin k goes to k >> d (arithmetic), which
- * is what the values themselves would do at the new e. Hence the state depends on the multiset of
- * values only. */
+ * Growing e by d: floor(floor(v) / 2^d) = floor(v / 2^d), so bin k goes to k >> d (arithmetic),
+ * which is what the values themselves would do at the new e. Hence the state depends on the
+ * multiset of values only. */
 #include <assert.h>
 #include <math.h>
 #include <string.h>
@@ -92,7 +92,8 @@ static pq_status state_check(const pq_exec *exec, const char *op, const pq_histo
     int64_t sum = 0;
     for (int b = 0; b < PQ_HISTOGRAM_BINS; b++) {
         if (histogram->counts[b] < 0 || histogram->counts[b] > INT64_MAX - sum) {
-            return pq_fail(exec, PQ_ERR_VALUE, "%s: expected counts >= 0 of a sum below 2^63, got "
+            return pq_fail(exec, PQ_ERR_VALUE,
+                           "%s: expected counts >= 0 of a sum below 2^63, got "
                            "%lld in bin %d",
                            op, (long long)histogram->counts[b], b);
         }
@@ -104,8 +105,8 @@ static pq_status state_check(const pq_exec *exec, const char *op, const pq_histo
                        histogram->exponent);
     }
     if (histogram->total < 0 || sum != (empty ? 0 : histogram->total)) {
-        return pq_fail(exec, PQ_ERR_VALUE, "%s: expected the counts to add up to %lld, got %lld", op,
-                       (long long)(empty ? 0 : histogram->total), (long long)sum);
+        return pq_fail(exec, PQ_ERR_VALUE, "%s: expected the counts to add up to %lld, got %lld",
+                       op, (long long)(empty ? 0 : histogram->total), (long long)sum);
     }
     return PQ_OK;
 }
@@ -136,8 +137,7 @@ pq_status pq_observe_histogram(const pq_exec *exec, size_t n, const float *x,
             return pq_fail(exec, PQ_ERR_NOMEM, "%s: out of memory for %zu histograms", op, slots);
         }
         memset(counts, 0, bytes);
-        histogram_task task = {
-            .x = x, .scale = ldexp(1.0, HALF_BITS - exponent), .counts = counts};
+        histogram_task task = {.x = x, .scale = ldexp(1.0, HALF_BITS - exponent), .counts = counts};
         status = exec->parallel_for(exec, n, PQ_OBSERVE_RANGE, run_range, &task);
         if (status != PQ_OK) {
             pq_free(counts);

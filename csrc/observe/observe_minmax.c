@@ -1,5 +1,5 @@
-/* Each slot keeps its own minima and maxima; they are merged at the end, in any order, since min and
- * max commute. Nothing of the caller's is touched before all values are known to be finite. */
+/* Each slot keeps its own minima and maxima; they are merged at the end, in any order, since min
+ * and max commute. Nothing of the caller's is touched before all values are known to be finite. */
 #include <math.h>
 
 #include "core/dispatch.h"
@@ -65,8 +65,8 @@ pq_status pq_observe_range(const pq_exec *exec, const char *op, size_t n, size_t
     if (n > PTRDIFF_MAX / sizeof(float) || !pq_mul_size(slots, channels, &cells) ||
         !pq_mul_size(cells, 2 * sizeof(float), &bytes) ||
         bytes > PTRDIFF_MAX - slots * sizeof(uint32_t)) {
-        return pq_fail(exec, PQ_ERR_OVERFLOW, "%s: expected n = %zu, channels = %zu to fit in memory",
-                       op, n, channels);
+        return pq_fail(exec, PQ_ERR_OVERFLOW,
+                       "%s: expected n = %zu, channels = %zu to fit in memory", op, n, channels);
     }
     float *block = pq_alloc(bytes + slots * sizeof(uint32_t));
     if (block == NULL) {

@@ -1,5 +1,5 @@
-/* table, requantize, add, mean: numbers by hand, an int64 oracle written out from the header, variants
- * and splits against it, use in place, bad arguments. */
+/* table, requantize, add, mean: numbers by hand, an int64 oracle written out from the header,
+ * variants and splits against it, use in place, bad arguments. */
 #include "check.h"
 #include "core/dispatch.h"
 #include "elementwise/add_kernel.h"
@@ -11,7 +11,8 @@
 
 #define MAX_ELEMENTS 70000
 
-static int16_t a_data[MAX_ELEMENTS], b_data[MAX_ELEMENTS], want[MAX_ELEMENTS], got[MAX_ELEMENTS + 1];
+static int16_t a_data[MAX_ELEMENTS], b_data[MAX_ELEMENTS], want[MAX_ELEMENTS],
+    got[MAX_ELEMENTS + 1];
 static char message[256];
 static uint64_t seed = 3, split_state = 5;
 
@@ -35,7 +36,10 @@ static void fill(pq_dtype type, size_t n, int16_t *x) {
     const int32_t low = type == PQ_S8 ? -128 : -32768;
     for (size_t i = 0; i < n; i++) {
         const int64_t kind = check_random_in(&seed, 0, 9);
-        put(type, x, i, kind == 0 ? low : kind == 1 ? -low - 1 : check_random_in(&seed, low, -low - 1));
+        put(type, x, i,
+            kind == 0   ? low
+            : kind == 1 ? -low - 1
+                        : check_random_in(&seed, low, -low - 1));
     }
 }
 
@@ -58,9 +62,12 @@ static int32_t some_zero_point(pq_dtype type) {
 
 static pq_dyadic some_dyadic(void) {
     const int64_t kind = check_random_in(&seed, 0, 3);
-    return (pq_dyadic){
-        .multiplier = kind == 0 ? 1 << 30 : kind == 1 ? INT32_MAX : (int32_t)check_random_in(&seed, 1 << 30, INT32_MAX),
-        .shift = (uint8_t)(kind == 3 ? check_random_in(&seed, 1, 62) : check_random_in(&seed, 26, 36))};
+    return (pq_dyadic){.multiplier = kind == 0 ? 1 << 30
+                                     : kind == 1
+                                         ? INT32_MAX
+                                         : (int32_t)check_random_in(&seed, 1 << 30, INT32_MAX),
+                       .shift = (uint8_t)(kind == 3 ? check_random_in(&seed, 1, 62)
+                                                    : check_random_in(&seed, 26, 36))};
 }
 
 /* floor((v + 2^(s-1)) / 2^s) by division, not by the shift under test. */
@@ -144,12 +151,14 @@ static void test_requantize(void) {
         args.out = some_clamp(args.y_type);
         fill(args.x_type, n, a_data);
         for (size_t i = 0; i < n; i++) {
-            const int64_t v = (get(args.x_type, a_data, i) - args.x_zero_point) * args.requant.multiplier;
+            const int64_t v =
+                (get(args.x_type, a_data, i) - args.x_zero_point) * args.requant.multiplier;
             put(args.y_type, want, i, clamped(round_half_up(v, args.requant.shift), args.out));
         }
         const size_t size = n * pq_dtype_size(args.y_type);
         for (pq_isa isa = PQ_ISA_REF; isa < PQ_ISA_COUNT; isa++) {
-            const struct pq_requantize_kernel *kernel = pq_kernel_find(PQ_KERNEL_OP_requantize, isa);
+            const struct pq_requantize_kernel *kernel =
+                pq_kernel_find(PQ_KERNEL_OP_requantize, isa);
             if (kernel != NULL && pq_isa_eligible(isa, 0)) {
                 memset(got, 0x55, size + 1);
                 kernel->run(&args, 0, n);
@@ -166,7 +175,8 @@ static void test_requantize(void) {
 static void test_add(void) {
     pq_exec exec = pq_exec_serial(message, sizeof message);
     const pq_exec split = split_exec(&split_state, message, sizeof message);
-    /* a / 1 + b / 4 with one rounding: 1 + 0.25 + 0.5 floors to 1; 1 + 0.5 -> 2; -1 - 0.5 -> -1 (half up). */
+    /* a / 1 + b / 4 with one rounding: 1 + 0.25 + 0.5 floors to 1; 1 + 0.5 -> 2; -1 - 0.5 -> -1
+     * (half up). */
     const int8_t a3[3] = {1, 1, -1}, b3[3] = {1, 2, -2};
     int16_t y3[3];
     pq_add_args args = {.n = 3,
@@ -197,7 +207,8 @@ static void test_add(void) {
                              .y = got};
         const pq_dyadic larger = some_dyadic();
         args.shift = larger.shift;
-        const int32_t other = (int32_t)check_random_in(&seed, 0, round % 3 == 0 ? INT32_MAX : 1 << 20);
+        const int32_t other =
+            (int32_t)check_random_in(&seed, 0, round % 3 == 0 ? INT32_MAX : 1 << 20);
         args.a_multiplier = round % 2 == 0 ? larger.multiplier : other;
         args.b_multiplier = round % 2 == 0 ? other : larger.multiplier;
         args.a_zero_point = some_zero_point(args.a_type);
@@ -248,7 +259,8 @@ static void mean_want(const pq_mean_args *args) {
                        args->x_zero_point;
             }
             put(args->y_type, want, o * args->inner + i,
-                clamped(round_half_up(sum * args->requant.multiplier, args->requant.shift), args->out));
+                clamped(round_half_up(sum * args->requant.multiplier, args->requant.shift),
+                        args->out));
         }
     }
 }
@@ -312,31 +324,39 @@ static void test_mean(void) {
     }
 }
 
-#define BAD(call, status, text)            \
-    do {                                   \
-        CHECK_STATUS((call), (status));    \
-        CHECK_TEXT(message, (text));       \
+#define BAD(call, status, text) \
+    do { \
+        CHECK_STATUS((call), (status)); \
+        CHECK_TEXT(message, (text)); \
     } while (0)
 
 static void test_messages(void) {
     pq_exec exec = pq_exec_serial(message, sizeof message);
     int8_t x[16] = {0}, b[16] = {0}, y[16];
     const pq_clamp out = {0, -128, 127};
-    const pq_requantize_args requantize = {.n = 8, .x_type = PQ_S8, .y_type = PQ_S8, .x = x, .y = y,
-                                           .requant = {1 << 30, 30}, .out = out};
+    const pq_requantize_args requantize = {.n = 8,
+                                           .x_type = PQ_S8,
+                                           .y_type = PQ_S8,
+                                           .x = x,
+                                           .y = y,
+                                           .requant = {1 << 30, 30},
+                                           .out = out};
     pq_requantize_args r = requantize;
     r.requant.multiplier = (1 << 30) - 1;
     BAD(pq_requantize_n(&exec, &r), PQ_ERR_VALUE,
-        "requantize: expected a multiplier in [2^30, 2^31) and a shift in [1, 62], got 1073741823 and 30");
+        "requantize: expected a multiplier in [2^30, 2^31) and a shift in [1, 62], got 1073741823 "
+        "and 30");
     r = requantize;
     r.requant.shift = 63;
     BAD(pq_requantize_n(&exec, &r), PQ_ERR_VALUE, "got 1073741824 and 63");
     r = requantize;
     r.x_zero_point = -129;
-    BAD(pq_requantize_n(&exec, &r), PQ_ERR_VALUE, "requantize: expected the zero point of x in [-128, 127], got -129");
+    BAD(pq_requantize_n(&exec, &r), PQ_ERR_VALUE,
+        "requantize: expected the zero point of x in [-128, 127], got -129");
     r = requantize;
     r.x_type = PQ_U8;
-    BAD(pq_requantize_n(&exec, &r), PQ_ERR_VALUE, "requantize: expected x of type s8 or s16, got type 2");
+    BAD(pq_requantize_n(&exec, &r), PQ_ERR_VALUE,
+        "requantize: expected x of type s8 or s16, got type 2");
     r = requantize;
     r.n = SIZE_MAX;
     BAD(pq_requantize_n(&exec, &r), PQ_ERR_OVERFLOW, "requantize: expected n to fit in memory");
@@ -344,9 +364,18 @@ static void test_messages(void) {
     r.y = x + 7;
     BAD(pq_requantize_n(&exec, &r), PQ_ERR_VALUE, "requantize: expected y not to overlap x");
 
-    const pq_add_args add = {.n = 8, .period = 4, .a_type = PQ_S8, .b_type = PQ_S8, .y_type = PQ_S8,
-                             .a = x, .b = b, .y = y, .a_multiplier = 1 << 30, .b_multiplier = 5,
-                             .shift = 30, .out = out};
+    const pq_add_args add = {.n = 8,
+                             .period = 4,
+                             .a_type = PQ_S8,
+                             .b_type = PQ_S8,
+                             .y_type = PQ_S8,
+                             .a = x,
+                             .b = b,
+                             .y = y,
+                             .a_multiplier = 1 << 30,
+                             .b_multiplier = 5,
+                             .shift = 30,
+                             .out = out};
     pq_add_args d = add;
     CHECK_OK(pq_add(&exec, &d));
     d.period = 3;
@@ -355,7 +384,8 @@ static void test_messages(void) {
     BAD(pq_add(&exec, &d), PQ_ERR_VALUE, "got 0");
     d = add;
     d.a_multiplier = 6;
-    BAD(pq_add(&exec, &d), PQ_ERR_VALUE, "add: expected multipliers in [0, 2^31), the larger at least 2^30, got 6 and 5");
+    BAD(pq_add(&exec, &d), PQ_ERR_VALUE,
+        "add: expected multipliers in [0, 2^31), the larger at least 2^30, got 6 and 5");
     d.a_multiplier = -1;
     BAD(pq_add(&exec, &d), PQ_ERR_VALUE, "got -1 and 5");
     d = add;
@@ -365,8 +395,15 @@ static void test_messages(void) {
     d.y = b; /* in place of b only where b does not repeat */
     BAD(pq_add(&exec, &d), PQ_ERR_VALUE, "add: expected y not to overlap b");
 
-    const pq_mean_args mean = {.outer = 1, .reduce = 2, .inner = 4, .x_type = PQ_S8, .y_type = PQ_S8,
-                               .x = x, .y = y, .requant = {1 << 30, 31}, .out = out};
+    const pq_mean_args mean = {.outer = 1,
+                               .reduce = 2,
+                               .inner = 4,
+                               .x_type = PQ_S8,
+                               .y_type = PQ_S8,
+                               .x = x,
+                               .y = y,
+                               .requant = {1 << 30, 31},
+                               .out = out};
     pq_mean_args m = mean;
     CHECK_OK(pq_mean(&exec, &m));
     m.reduce = 0;
@@ -375,13 +412,15 @@ static void test_messages(void) {
     BAD(pq_mean(&exec, &m), PQ_ERR_VALUE, "got 32768");
     m = mean;
     m.outer = SIZE_MAX / 2;
-    BAD(pq_mean(&exec, &m), PQ_ERR_OVERFLOW, "mean: expected outer * reduce * inner to fit in memory");
+    BAD(pq_mean(&exec, &m), PQ_ERR_OVERFLOW,
+        "mean: expected outer * reduce * inner to fit in memory");
     m = mean;
     m.y = x;
     BAD(pq_mean(&exec, &m), PQ_ERR_VALUE, "mean: expected y not to overlap x");
     m = mean;
     m.out.quant_min = 1;
-    BAD(pq_mean(&exec, &m), PQ_ERR_VALUE, "quant_min <= zero_point <= quant_max <= 127, got 1, 0, 127");
+    BAD(pq_mean(&exec, &m), PQ_ERR_VALUE,
+        "quant_min <= zero_point <= quant_max <= 127, got 1, 0, 127");
 }
 
 int main(void) {

@@ -47,8 +47,8 @@ static void test_by_hand(void) {
     CHECK_OK(pq_layernorm(&exec, &args));
     CHECK_EQ(y[0], -1);
     CHECK_EQ(y[1], 12);
-    /* RMSNorm about zero point 4: -3 and -1, mean square 5: z = -3/sqrt 5, -1/sqrt 5; gain 1000 * 2^-16:
-     * -1341.64 and -447.21, in s16. */
+    /* RMSNorm about zero point 4: -3 and -1, mean square 5: z = -3/sqrt 5, -1/sqrt 5; gain 1000 *
+     * 2^-16: -1341.64 and -447.21, in s16. */
     int16_t wide[2];
     const int32_t g_wide[2] = {1000, 1000};
     const int64_t zeros[2] = {0, 0};
@@ -77,8 +77,18 @@ static void test_by_hand(void) {
 }
 
 static void test_isqrt(void) {
-    const uint64_t edges[] = {0, 1, 2, 3, 4, 15, 16, 17, UINT64_MAX, UINT64_C(1) << 62,
-                              UINT64_C(0xfffffffe00000001), UINT64_C(0xfffffffe00000000)};
+    const uint64_t edges[] = {0,
+                              1,
+                              2,
+                              3,
+                              4,
+                              15,
+                              16,
+                              17,
+                              UINT64_MAX,
+                              UINT64_C(1) << 62,
+                              UINT64_C(0xfffffffe00000001),
+                              UINT64_C(0xfffffffe00000000)};
     for (size_t i = 0; i < sizeof edges / sizeof edges[0] + 5000; i++) {
         const uint64_t n = i < sizeof edges / sizeof edges[0]
                                ? edges[i]
@@ -88,8 +98,8 @@ static void test_isqrt(void) {
     }
 }
 
-/* kind 0..8: uniform, all least, all greatest, one-hot, alternating ends, constant, two values side by side,
- * narrow noise around an end, small noise. */
+/* kind 0..8: uniform, all least, all greatest, one-hot, alternating ends, constant, two values side
+ * by side, narrow noise around an end, small noise. */
 static void fill(pq_dtype type, size_t n, int kind, int16_t *out) {
     const int32_t low = type == PQ_S8 ? -128 : -32768, high = -low - 1;
     const int32_t level = (int32_t)check_random_in(&seed, low + 1, high);
@@ -122,8 +132,8 @@ static size_t some_channels(void) {
 }
 
 /* |z - exact| <= 1/2 + |z| * 2^-30: the root is floored in [2^31, 2^32), the quotient 2^62 / r in
- * [2^30, 2^31], each by less than 1 and in opposite directions. |z| < 2^24, so that is 1/2 + 2^-6 at
- * worst and 1/2 + 2^-12 up to 4 deviations. */
+ * [2^30, 2^31], each by less than 1 and in opposite directions. |z| < 2^24, so that is 1/2 + 2^-6
+ * at worst and 1/2 + 2^-12 up to 4 deviations. */
 static void test_z_error(void) {
     long double worst = 0;
     for (int round = 0; round < 4000; round++) {
@@ -131,7 +141,9 @@ static void test_z_error(void) {
         const pq_dtype type = round % 2 == 0 ? PQ_S8 : PQ_S16;
         fill(type, c, round % FILL_KINDS, x_data);
         const bool rms = round % 3 == 0;
-        const int32_t z_x = rms ? element(NULL, x_data, type, (size_t)check_random_in(&seed, 0, (int64_t)c - 1)) : 0;
+        const int32_t z_x =
+            rms ? element(NULL, x_data, type, (size_t)check_random_in(&seed, 0, (int64_t)c - 1))
+                : 0;
         const uint64_t epsilon =
             round % 5 == 0 ? 0 : check_random(&seed) >> check_random_in(&seed, 3, 63);
         const pq_layernorm_args args = {
@@ -152,7 +164,8 @@ static void test_z_error(void) {
         for (size_t i = 0; i < c; i += 1 + c / 50) {
             const int64_t x = element(NULL, x_data, type, i);
             const int64_t numerator = (int64_t)c * x - (rms ? (int64_t)c * z_x : sum);
-            const int64_t z = pq_rnu((int64_t)row.channels * x - row.centre, row.multiplier, row.shift);
+            const int64_t z =
+                pq_rnu((int64_t)row.channels * x - row.centre, row.multiplier, row.shift);
             const long double exact = (long double)numerator * 65536.0L / root;
             const long double error = fabsl((long double)z - exact);
             CHECK(error <= 0.5L + fabsl(exact) * 0x1p-30L + 1e-9L);
@@ -209,7 +222,8 @@ static void test_real_function(void) {
             const long double clamped = y < -32768 ? -32768 : y > 32767 ? 32767 : y;
             /* W of 1 unit (no variance to speak of) may be all rounding of E. */
             const long double e_error = w < 1 ? 1 : 0.5L / w;
-            const long double tolerance = 0.5L + fabsl(g) * (0.52L * 0x1p-16L + fabsl(z) * e_error) +
+            const long double tolerance = 0.5L +
+                                          fabsl(g) * (0.52L * 0x1p-16L + fabsl(z) * e_error) +
                                           ldexpl(fabsl(z) * 65536 + 1, -args.shift - 1) + 1e-6L;
             CHECK(fabsl((long double)got[i] - clamped) <= tolerance);
         }
@@ -218,14 +232,18 @@ static void test_real_function(void) {
 
 static void random_constants(pq_layernorm_args *args, int kind) {
     /* Real constants, huge ones that only the reference holds, and the extremes. */
-    args->shift = kind == 0 ? 30 : kind == 1 ? (int)check_random_in(&seed, 1, 62) : kind == 2 ? 1 : 62;
+    args->shift = kind == 0   ? 30
+                  : kind == 1 ? (int)check_random_in(&seed, 1, 62)
+                  : kind == 2 ? 1
+                              : 62;
     const int64_t gain_max = kind == 0 ? 1 << 22 : INT32_MAX;
     const int64_t offset_max = kind == 0 ? INT64_C(1) << 42 : (INT64_C(1) << 61) - 1;
     for (size_t i = 0; i < args->channels; i++) {
         gain[i] = (int32_t)check_random_in(&seed, kind == 0 ? -gain_max : INT32_MIN, gain_max);
         offset[i] = check_random_in(&seed, -offset_max, offset_max);
     }
-    args->epsilon = kind == 3 ? UINT64_C(1) << 61 : check_random(&seed) >> check_random_in(&seed, 3, 63);
+    args->epsilon =
+        kind == 3 ? UINT64_C(1) << 61 : check_random(&seed) >> check_random_in(&seed, 3, 63);
 }
 
 static void test_variants(void) {
@@ -292,13 +310,13 @@ static void test_messages(void) {
                                     .out = {0, -128, 127}};
     pq_layernorm_args bad = good;
     CHECK_OK(pq_layernorm(&exec, &good));
-#define BAD(field, value, status, text)                    \
-    do {                                                   \
-        bad = good;                                        \
-        bad.field = (value);                               \
+#define BAD(field, value, status, text) \
+    do { \
+        bad = good; \
+        bad.field = (value); \
         CHECK_STATUS(pq_layernorm(&exec, &bad), (status)); \
-        CHECK_TEXT(message, "layernorm: expected ");       \
-        CHECK_TEXT(message, (text));                       \
+        CHECK_TEXT(message, "layernorm: expected "); \
+        CHECK_TEXT(message, (text)); \
     } while (0)
     BAD(channels, 0, PQ_ERR_VALUE, "channels in [1, 32767], got 0");
     BAD(channels, 32768, PQ_ERR_VALUE, "got 32768");

@@ -52,16 +52,31 @@ static void test_copy_by_hand(void) {
     const int16_t x[6] = {1, 2, 3, 4, 5, 6};
     int16_t y[6];
     /* [2, 3] transposed. */
-    pq_copy_args args = {.type = PQ_S16, .ndim = 2, .dims = {3, 2}, .strides = {1, 3}, .x = x, .x_size = 6, .y = y};
+    pq_copy_args args = {
+        .type = PQ_S16, .ndim = 2, .dims = {3, 2}, .strides = {1, 3}, .x = x, .x_size = 6, .y = y};
     CHECK_OK(pq_copy(&exec, &args));
     const int16_t transposed[6] = {1, 4, 2, 5, 3, 6};
     CHECK_SAME(y, transposed, sizeof y);
     /* Flipped, and the last row repeated. */
-    args = (pq_copy_args){.type = PQ_S16, .ndim = 1, .dims = {6}, .strides = {-1}, .offset = 5, .x = x, .x_size = 6, .y = y};
+    args = (pq_copy_args){.type = PQ_S16,
+                          .ndim = 1,
+                          .dims = {6},
+                          .strides = {-1},
+                          .offset = 5,
+                          .x = x,
+                          .x_size = 6,
+                          .y = y};
     CHECK_OK(pq_copy(&exec, &args));
     const int16_t flipped[6] = {6, 5, 4, 3, 2, 1};
     CHECK_SAME(y, flipped, sizeof y);
-    args = (pq_copy_args){.type = PQ_S16, .ndim = 2, .dims = {2, 3}, .strides = {0, 1}, .offset = 3, .x = x, .x_size = 6, .y = y};
+    args = (pq_copy_args){.type = PQ_S16,
+                          .ndim = 2,
+                          .dims = {2, 3},
+                          .strides = {0, 1},
+                          .offset = 3,
+                          .x = x,
+                          .x_size = 6,
+                          .y = y};
     CHECK_OK(pq_copy(&exec, &args));
     const int16_t repeated[6] = {4, 5, 6, 4, 5, 6};
     CHECK_SAME(y, repeated, sizeof y);
@@ -111,20 +126,38 @@ static void test_copy_random(void) {
     static const size_t edges[] = {1, 7, 8, 63, 64, 65, 129};
     for (int i = 0; i < 7 * 7 * 5; i++) {
         const size_t r = edges[i % 7], c = edges[i / 7 % 7];
-        pq_copy_args args = {.type = types[i / 49], .ndim = 3, .dims = {2, c, r},
-                             .strides = {(ptrdiff_t)(r * c), 1, (ptrdiff_t)c}, .x = x_data,
-                             .x_size = 2 * r * c, .y = got};
+        pq_copy_args args = {.type = types[i / 49],
+                             .ndim = 3,
+                             .dims = {2, c, r},
+                             .strides = {(ptrdiff_t)(r * c), 1, (ptrdiff_t)c},
+                             .x = x_data,
+                             .x_size = 2 * r * c,
+                             .y = got};
         check_copy(&args);
-        args = (pq_copy_args){.type = types[i / 49], .ndim = 3, .dims = {c, 2, r},
-                              .strides = {1, (ptrdiff_t)(r * c), (ptrdiff_t)c}, .x = x_data,
-                              .x_size = 2 * r * c, .y = got};
+        args = (pq_copy_args){.type = types[i / 49],
+                              .ndim = 3,
+                              .dims = {c, 2, r},
+                              .strides = {1, (ptrdiff_t)(r * c), (ptrdiff_t)c},
+                              .x = x_data,
+                              .x_size = 2 * r * c,
+                              .y = got};
         check_copy(&args);
     }
     /* im2col of 4 x 4 patches of a 3-channel 16 x 16 image; [T, H, d] -> [H, T, d]. */
-    check_copy(&(pq_copy_args){.type = PQ_S8, .ndim = 5, .dims = {4, 4, 3, 4, 4},
-                               .strides = {64, 4, 256, 16, 1}, .x = x_data, .x_size = 768, .y = got});
-    check_copy(&(pq_copy_args){.type = PQ_S16, .ndim = 3, .dims = {6, 197, 64},
-                               .strides = {64, 384, 1}, .x = x_data, .x_size = 197 * 384, .y = got});
+    check_copy(&(pq_copy_args){.type = PQ_S8,
+                               .ndim = 5,
+                               .dims = {4, 4, 3, 4, 4},
+                               .strides = {64, 4, 256, 16, 1},
+                               .x = x_data,
+                               .x_size = 768,
+                               .y = got});
+    check_copy(&(pq_copy_args){.type = PQ_S16,
+                               .ndim = 3,
+                               .dims = {6, 197, 64},
+                               .strides = {64, 384, 1},
+                               .x = x_data,
+                               .x_size = 197 * 384,
+                               .y = got});
 }
 
 static void test_concat(void) {
@@ -133,16 +166,23 @@ static void test_concat(void) {
     /* A class token for each of two samples of two elements. */
     const int16_t token[1] = {9}, rest[4] = {1, 2, 3, 4};
     int16_t y[6];
-    pq_concat_args args = {.type = PQ_S16, .count = 2, .outer = 2, .inner = {1, 2}, .outer_stride = {0, 2},
-                           .x = {token, rest}, .y = y};
+    pq_concat_args args = {.type = PQ_S16,
+                           .count = 2,
+                           .outer = 2,
+                           .inner = {1, 2},
+                           .outer_stride = {0, 2},
+                           .x = {token, rest},
+                           .y = y};
     CHECK_OK(pq_concat(&exec, &args));
     const int16_t joined[6] = {9, 1, 2, 9, 3, 4};
     CHECK_SAME(y, joined, sizeof y);
     fill_bytes(MAX_BYTES);
     static const size_t inners[] = {0, 1, 2, 7, 16, 33, 257};
     for (int round = 0; round < 300; round++) {
-        args = (pq_concat_args){.type = types[round % 5], .count = 1 + round % PQ_MAX_CONCAT,
-                                .outer = (size_t)check_random_in(&seed, 0, 9), .y = got};
+        args = (pq_concat_args){.type = types[round % 5],
+                                .count = 1 + round % PQ_MAX_CONCAT,
+                                .outer = (size_t)check_random_in(&seed, 0, 9),
+                                .y = got};
         const size_t size = pq_dtype_size(args.type);
         size_t at = 0, row = 0, out = 0;
         for (int t = 0; t < args.count; t++) {
@@ -155,7 +195,8 @@ static void test_concat(void) {
         }
         for (size_t o = 0; o < args.outer; o++) {
             for (int t = 0; t < args.count; t++) {
-                memcpy(want + out, (const uint8_t *)args.x[t] + o * (size_t)args.outer_stride[t] * size,
+                memcpy(want + out,
+                       (const uint8_t *)args.x[t] + o * (size_t)args.outer_stride[t] * size,
                        args.inner[t] * size);
                 out += args.inner[t] * size;
             }
@@ -174,7 +215,8 @@ static void test_gather(void) {
     const int8_t table[6] = {1, 2, 3, 4, 5, 6};
     const int32_t index[4] = {2, 0, 2, 1};
     int8_t y[8];
-    pq_gather_args args = {.type = PQ_S8, .rows = 3, .inner = 2, .count = 4, .table = table, .index = index, .y = y};
+    pq_gather_args args = {
+        .type = PQ_S8, .rows = 3, .inner = 2, .count = 4, .table = table, .index = index, .y = y};
     CHECK_OK(pq_gather(&exec, &args));
     const int8_t rows[8] = {5, 6, 1, 2, 5, 6, 3, 4};
     CHECK_SAME(y, rows, sizeof y);
@@ -197,8 +239,13 @@ static void test_gather(void) {
     check_random_s32(&seed, many, 1000, 0, 96);
     for (int i = 0; i < 5; i++) {
         const size_t inner = 1 + 5 * (size_t)i, row = inner * pq_dtype_size(types[i]);
-        args = (pq_gather_args){.type = types[i], .rows = 97, .inner = inner, .count = 1000,
-                                .table = x_data, .index = many, .y = got};
+        args = (pq_gather_args){.type = types[i],
+                                .rows = 97,
+                                .inner = inner,
+                                .count = 1000,
+                                .table = x_data,
+                                .index = many,
+                                .y = got};
         for (size_t j = 0; j < 1000; j++) {
             memcpy(want + j * row, x_data + (size_t)many[j] * row, row);
         }
@@ -207,21 +254,28 @@ static void test_gather(void) {
     }
 }
 
-#define BAD(call, status, text)         \
-    do {                                \
+#define BAD(call, status, text) \
+    do { \
         CHECK_STATUS((call), (status)); \
-        CHECK_TEXT(message, (text));    \
+        CHECK_TEXT(message, (text)); \
     } while (0)
 
 static void test_messages(void) {
     pq_exec exec = pq_exec_serial(message, sizeof message);
     int8_t x[16] = {0}, y[16] = {0};
-    const pq_copy_args good = {.type = PQ_S8, .ndim = 2, .dims = {3, 4}, .strides = {4, 1}, .offset = 4,
-                               .x = x, .x_size = 16, .y = y};
+    const pq_copy_args good = {.type = PQ_S8,
+                               .ndim = 2,
+                               .dims = {3, 4},
+                               .strides = {4, 1},
+                               .offset = 4,
+                               .x = x,
+                               .x_size = 16,
+                               .y = y};
     pq_copy_args copy = good;
     CHECK_OK(pq_copy(&exec, &copy));
     copy.offset = 5;
-    BAD(pq_copy(&exec, &copy), PQ_ERR_VALUE, "copy: expected offset and strides to stay in [0, 16), got indices from 5 to 16");
+    BAD(pq_copy(&exec, &copy), PQ_ERR_VALUE,
+        "copy: expected offset and strides to stay in [0, 16), got indices from 5 to 16");
     copy.offset = -1;
     BAD(pq_copy(&exec, &copy), PQ_ERR_VALUE, "from -1 to 10");
     copy = good;
@@ -242,15 +296,21 @@ static void test_messages(void) {
     BAD(pq_copy(&exec, &copy), PQ_ERR_VALUE, "copy: expected an element type, got 0");
     copy = good;
     copy.dims[0] = SIZE_MAX / 2;
-    BAD(pq_copy(&exec, &copy), PQ_ERR_OVERFLOW, "copy: expected the product of 2 dimensions to fit in memory");
+    BAD(pq_copy(&exec, &copy), PQ_ERR_OVERFLOW,
+        "copy: expected the product of 2 dimensions to fit in memory");
     copy.dims[1] = 0; /* nothing to read, whatever the rest says */
     CHECK_OK(pq_copy(&exec, &copy));
     copy = good;
     copy.y = x + 15;
     BAD(pq_copy(&exec, &copy), PQ_ERR_VALUE, "copy: expected y not to overlap x");
 
-    const pq_concat_args two = {.type = PQ_S8, .count = 2, .outer = 2, .inner = {2, 3}, .outer_stride = {2, 3},
-                                .x = {x, x + 8}, .y = y};
+    const pq_concat_args two = {.type = PQ_S8,
+                                .count = 2,
+                                .outer = 2,
+                                .inner = {2, 3},
+                                .outer_stride = {2, 3},
+                                .x = {x, x + 8},
+                                .y = y};
     pq_concat_args concat = two;
     concat.count = 0;
     BAD(pq_concat(&exec, &concat), PQ_ERR_VALUE, "concat: expected 1 to 8 inputs, got 0");
@@ -258,10 +318,12 @@ static void test_messages(void) {
     BAD(pq_concat(&exec, &concat), PQ_ERR_VALUE, "got 9");
     concat = two;
     concat.outer_stride[1] = 2;
-    BAD(pq_concat(&exec, &concat), PQ_ERR_VALUE, "concat: expected outer stride 0 or 3 of input 1, got 2");
+    BAD(pq_concat(&exec, &concat), PQ_ERR_VALUE,
+        "concat: expected outer stride 0 or 3 of input 1, got 2");
     concat = two;
     concat.inner[0] = SIZE_MAX;
-    BAD(pq_concat(&exec, &concat), PQ_ERR_OVERFLOW, "concat: expected the sum of inner sizes to fit in memory");
+    BAD(pq_concat(&exec, &concat), PQ_ERR_OVERFLOW,
+        "concat: expected the sum of inner sizes to fit in memory");
     concat = two;
     concat.outer = SIZE_MAX;
     BAD(pq_concat(&exec, &concat), PQ_ERR_OVERFLOW, "concat: expected outer = ");
@@ -273,10 +335,12 @@ static void test_messages(void) {
     BAD(pq_concat(&exec, &concat), PQ_ERR_VALUE, "concat: expected an element type, got 6");
 
     const int32_t index[2] = {0, 1};
-    pq_gather_args gather = {.type = PQ_S8, .rows = 2, .inner = 4, .count = 2, .table = x, .index = index, .y = x + 4};
+    pq_gather_args gather = {
+        .type = PQ_S8, .rows = 2, .inner = 4, .count = 2, .table = x, .index = index, .y = x + 4};
     BAD(pq_gather(&exec, &gather), PQ_ERR_VALUE, "gather: expected y not to overlap table");
     gather.inner = SIZE_MAX / 2;
-    BAD(pq_gather(&exec, &gather), PQ_ERR_OVERFLOW, "gather: expected a table of 2 and an output of 2 rows");
+    BAD(pq_gather(&exec, &gather), PQ_ERR_OVERFLOW,
+        "gather: expected a table of 2 and an output of 2 rows");
 }
 
 int main(void) {
