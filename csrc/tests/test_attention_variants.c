@@ -167,9 +167,21 @@ static void test_mask_strides(void) {
     case_free(&c);
 }
 
-static bool stop_at_once(void *calls) {
-    ++*(int *)calls;
-    return true;
+/* A driver that takes single items, the last first, each with another slot. */
+static pq_status backwards(const pq_exec *exec, size_t count, size_t grain, pq_range_fn body,
+                           void *task) {
+    CHECK(grain >= 1);
+    for (size_t i = count; i-- > 0;) {
+        body(task, i, i + 1, (int)(i % (size_t)exec->num_threads));
+    }
+    return PQ_OK;
+}
+
+/* A driver that is told to stop in its n-th call; n is poll_arg. */
+static pq_status interrupted(const pq_exec *exec, size_t count, size_t grain, pq_range_fn body,
+                             void *task) {
+    int *const left = exec->poll_arg;
+    return (*left)-- == 0 ? PQ_ERR_INTERRUPTED : backwards(exec, count, grain, body, task);
 }
 
 static void test_threads(void) {
@@ -211,13 +223,45 @@ static void test_threads(void) {
     CHECK_TEXT(message, "workspace");
     pq_free(workspace);
 
-    int calls = 0;
-    exec = pq_exec_serial(NULL, 0);
-    exec.poll = stop_at_once, exec.poll_arg = &calls;
-    const pq_status status = pq_attention_s8(&exec, &c.args);
-    CHECK(calls == 0 || status == PQ_ERR_INTERRUPTED);
+    exec.parallel_for = backwards, exec.num_threads = 3;
+    run_as(NULL, &exec, &c, got);
+    CHECK_SAME(got, want, c.y_size);
+
+    /* AVX2: packing is the first call of the driver, running the rows the second */
+    const int calls = pq_isa_active() == PQ_ISA_REF ? 1 : 2;
+    exec.parallel_for = interrupted;
+    for (int n = 0; n <= calls; n++) {
+        int left = n;
+        exec.poll_arg = &left;
+        const pq_status status = pq_attention_s8(&exec, &c.args);
+        CHECK_EQ(status, n < calls ? PQ_ERR_INTERRUPTED : PQ_OK);
+    }
     case_free(&c);
     free(want), free(got);
+}
+
+/* Memory follows the keys, and stays put when the batch grows. */
+static void test_workspace(void) {
+    const pq_exec exec = pq_exec_openmp(2, NULL, 0);
+    pq_attention_args args = {.batch = 1,
+                              .groups = 1,
+                              .heads = 6,
+                              .kv_heads = 6,
+                              .q_len = 197,
+                              .k_len = 50000,
+                              .head_dim = 64};
+    const size_t half = pq_attention_workspace(&exec, &args);
+    args.k_len = 100000;
+    const size_t whole = pq_attention_workspace(&exec, &args);
+    CHECK(half < whole && whole <= 2 * half);
+    /* two threads: two packed heads of 4 bytes an element, two panels of six rows */
+    CHECK(whole <= 2 * (100064u * 64 * 4 + 6 * (100064u * 4 + 256)));
+    args.k_len = 197;
+    const size_t one = pq_attention_workspace(&exec, &args);
+    args.batch = 1000;
+    CHECK(pq_attention_workspace(&exec, &args) <= one + (1 << 19));
+    args.head_dim = 0;
+    CHECK_EQ(pq_attention_workspace(&exec, &args), 0);
 }
 
 /* Each rule once: breaks it, expects the status and a word of the message, and puts it right. */
@@ -311,6 +355,7 @@ int main(void) {
     test_extremes();
     test_mask_strides();
     test_threads();
+    test_workspace();
     test_refusals();
     return check_finish("test_attention_variants");
 }
