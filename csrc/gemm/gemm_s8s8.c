@@ -3,10 +3,12 @@
  * A block is at most what the kernel's workspace holds (its cache blocking), takes under 10 ms, and
  * blocks are small enough to keep all threads busy to the end.
  */
+#include <assert.h>
+
 #include "gemm/gemm_s8s8_kernel.h"
 
 /* Below this many multiply-adds (some 50 us) another thread costs more than it brings. */
-#define THREAD_MACS ((double)(1 << 19))
+#define THREAD_MACS ((size_t)1 << 19)
 
 typedef struct plan {
     size_t rows, columns; /* of a block */
@@ -23,11 +25,18 @@ typedef struct task {
 } task;
 
 static size_t blocks(size_t count, size_t size) {
+    assert(size > 0);
     return count / size + (count % size != 0);
 }
 
 static size_t min_size(size_t a, size_t b) {
     return a < b ? a : b;
+}
+
+/* Multiply-adds of m x n x k, or SIZE_MAX where that is too many to count. */
+static size_t macs(size_t m, size_t n, size_t k) {
+    size_t area, volume;
+    return pq_mul_size(m, n, &area) && pq_mul_size(area, k, &volume) ? volume : SIZE_MAX;
 }
 
 /* Half of `size`, a multiple of `tile`, at least one tile. */
@@ -52,9 +61,9 @@ static plan make_plan(const struct pq_gemm_s8s8_kernel *kernel, size_t m, size_t
         p.rows = p.rows > kernel->row_tile ? halve(p.rows, kernel->row_tile) : p.rows / 2;
     }
     /* Three blocks a thread bound the wait for the last one to a third. Columns are cut first: the
-     * rows of a block share a widened or cached weight panel. In double: m * n * k may pass 2^64. */
-    const double work = (double)m * (double)n * (double)depth;
-    const size_t wanted = threads > 1 && work > 2 * THREAD_MACS ? 3 * (size_t)threads : 1;
+     * rows of a block share a widened or cached weight panel. */
+    const bool share = threads > 1 && macs(m, n, depth) > 2 * THREAD_MACS;
+    const size_t wanted = share ? 3 * (size_t)threads : 1;
     while (blocks(m, p.rows) * blocks(n, p.columns) < wanted && p.columns > kernel->column_tile) {
         p.columns = halve(p.columns, kernel->column_tile);
     }
@@ -64,8 +73,9 @@ static plan make_plan(const struct pq_gemm_s8s8_kernel *kernel, size_t m, size_t
     p.rows = balance(m, p.rows, min_size(p.rows, kernel->row_tile));
     p.row_blocks = blocks(m, p.rows);
     p.column_blocks = blocks(n, p.columns);
-    const double block_work = (double)p.rows * (double)p.columns * (double)depth;
-    p.grain = block_work < THREAD_MACS ? (size_t)(THREAD_MACS / block_work) : 1;
+    const size_t block = macs(p.rows, p.columns, depth);
+    assert(block > 0);
+    p.grain = block < THREAD_MACS ? THREAD_MACS / block : 1;
     return p;
 }
 
