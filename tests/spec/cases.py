@@ -146,8 +146,8 @@ def attention(
 def layernorm(
     rng: Rng, rows: int, channels: int, x_type: str, y_type: str, kind: str = "random", rms: bool = False
 ) -> Case:
-    gamma = [float32(v) for v in rng.normal(1, 0.5, channels)]
-    beta = [float32(v) for v in rng.normal(0, 0.5, channels)]
+    gamma = rng.normal(1, 0.5, channels).astype(np.float32).tolist()
+    beta = rng.normal(0, 0.5, channels).astype(np.float32).tolist()
     constants = derive.layernorm(
         gamma, beta, 1e-6, float32(0.01), float32(0.03 if y_type == "int8" else 1e-4)
     )

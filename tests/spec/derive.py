@@ -198,10 +198,12 @@ def layernorm(
     epsilon_q = rne(channels * channels * epsilon / (x_scale * x_scale))
     if epsilon_q > 2**61:
         raise OverflowError("epsilon is too large for this input scale")
+    largest_gain = max(abs(g) for g in gamma) / y_scale  # rounding is monotone: the largest decide for all
+    largest_offset = max(abs(b) for b in beta) / y_scale
     for s in range(62, 0, -1):
-        gain = [rne(math.ldexp(g / y_scale, s - 16)) for g in gamma]
-        offset = [rne(math.ldexp(b / y_scale, s)) for b in beta]
-        if max(map(abs, gain)) < 2**31 and max(map(abs, offset)) < 2**61:
+        if rne(math.ldexp(largest_gain, s - 16)) < 2**31 and rne(math.ldexp(largest_offset, s)) < 2**61:
+            gain = [rne(math.ldexp(g / y_scale, s - 16)) for g in gamma]
+            offset = [rne(math.ldexp(b / y_scale, s)) for b in beta]
             return LayerNorm(epsilon_q, gain, offset, s)
     raise OverflowError("gain or offset too large for this output scale")
 
