@@ -73,7 +73,7 @@ def _check(x: Tensor, x_edge: Edge, function: str, y_edge: Edge) -> None:
 def _table(function: str, x_grid: Grid, y_grid: Grid) -> tuple[int, ...]:
     """Stored results for q = -128..127; the one C routine makes them, whatever the device."""
     try:
-        table = numerics.derive_table(function, tuple(x_grid), tuple(y_grid))
+        table = numerics.derive_table(function, x_grid, y_grid)
     except (ValueError, OverflowError) as error:
         raise RuntimeError(f"unary: {error}") from error
     return tuple(int(v) for v in table)
