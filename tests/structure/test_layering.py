@@ -36,7 +36,7 @@ PYTHON_LAYERS = [
     {"numerics", "ops", "config"},
     {"engine"},
     {"torch_ops"},
-    {"graph", "observers"},
+    {"graph", "observers", "batches"},
     {"verbs"},
     {"report", "cli"},
 ]

@@ -1,0 +1,21 @@
+"""The public names: adding, renaming or removing one is a decision, made in this list."""
+
+from __future__ import annotations
+
+import pyquant
+
+PUBLIC = """
+CalibrationError CaptureError Coverage CoverageError CoverageRow HybridModel IntegerModel MissingTorchError
+Output Prepared ProgramBuilder ProgramError QParams QuantConfig SiteConfig __version__ calibrate convert
+evaluate mode numerics ops prepare qparams_from_range quantize set_mode
+"""
+
+
+def test_public_names() -> None:
+    assert sorted(pyquant.__all__) == sorted(PUBLIC.split())
+
+
+def test_they_exist_and_are_listed_by_dir() -> None:
+    for name in pyquant.__all__:
+        assert getattr(pyquant, name) is not None
+    assert set(pyquant.__all__) <= set(dir(pyquant))
