@@ -132,8 +132,7 @@ def _optional_float32(name: str, value: ArrayLike | None) -> NDArray[np.float32]
 
 
 def _grid(grid: Grid) -> tuple[float, int, int, int]:
-    scale, zero_point, quant_min, quant_max = grid
-    return scale, int(zero_point), int(quant_min), int(quant_max)
+    return tuple(grid)  # type: ignore[return-value]  # checked in C
 
 
 def derive_dyadic(real: float) -> Dyadic:

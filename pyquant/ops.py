@@ -72,8 +72,8 @@ def _dense(value: ArrayLike) -> NDArray[Any]:
 def _limits(dtype: DTypeLike, quant_min: int | None, quant_max: int | None) -> tuple[np.dtype[Any], int, int]:
     """The dtype, and the limits with their defaults."""
     kind = np.dtype(dtype)
-    if kind.kind != "i":
-        raise TypeError(f"expected dtype to be a signed integer type, got {kind}")
+    if kind not in (np.int8, np.int16):
+        raise TypeError(f"expected dtype to be int8 or int16, got {kind}")
     info = np.iinfo(kind)
     low = int(info.min) if quant_min is None else quant_min
     high = int(info.max) if quant_max is None else quant_max

@@ -228,7 +228,8 @@ def _check_instruction(position: int, step: Instruction) -> None:
     row = INSTRUCTIONS.get(step.op)
     if row is None:
         raise ProgramError(
-            f"program: instruction {position}: expected op to be one of {', '.join(INSTRUCTIONS)}, got {step.op!r}"
+            f"program: instruction {position}: expected op to be one of {', '.join(INSTRUCTIONS)}, "
+            f"got {step.op!r}"
         )
     where = f"program: instruction {position} ({step.op})"
     if not row.min_inputs <= len(step.inputs) <= row.max_inputs:
