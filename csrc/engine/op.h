@@ -23,7 +23,7 @@ typedef struct pq_engine_step {
     const pq_exec *exec;
     const pq_value *values;
     const pq_instruction *instruction;
-    size_t first, batch; /* this slice of the run: samples [first, first + batch), batch >= 1 */
+    size_t first, batch; /* this slice of the run: samples [first, first + batch) */
     const void *inputs[PQ_MAX_INPUTS]; /* NULL where absent, or packed and not kept */
     void *output;
     void *prepared; /* what op->prepare made */

@@ -30,7 +30,7 @@ static char *address(const program_call *run, size_t value) {
     const size_t skipped = storage->batched ? run->first * storage->size : 0;
     char *arena = run->context->arena;
     switch (storage->place) {
-    /* Inputs are only read: no instruction has an input as its output, or works in place on it. */
+    /* Only read: no instruction has an input as its output, or works in place on it. */
     case PQ_PLACE_INPUT: return (char *)(uintptr_t)run->inputs[storage->slot] + skipped;
     case PQ_PLACE_CONST: return program->constants[storage->slot];
     case PQ_PLACE_OUTPUT: return (char *)run->outputs[storage->slot] + skipped;
@@ -85,7 +85,7 @@ static pq_status run_instruction(const program_call *run, size_t index) {
     const pq_engine_op *op = pq_engine_rows[instruction->opcode].op;
     const size_t output = (size_t)instruction->output;
     /* Ops have no effect but their output: without elements there is nothing to do. */
-    if (!op->alias && run->program->values[output].size > 0) {
+    if (!op->alias && slice_bytes(run, output) > 0) {
         pq_engine_step step = make_step(run, index);
         for (int slot = 0; slot < PQ_MAX_INPUTS; slot++) {
             if (instruction->inputs[slot] >= 0) {
@@ -137,7 +137,7 @@ static pq_status run_slice(const program_call *run) {
 static pq_status check_pointer(const program_call *run, const char *what, size_t index,
                                size_t value, const void *pointer) {
     const pq_value *v = &run->program->values[value];
-    if (v->size > 0 && pointer == NULL) {
+    if (pq_engine_elements(v, run->total) > 0 && pointer == NULL) {
         return pq_fail(run->exec, PQ_ERR_VALUE, "program: %s %zu is missing", what, index);
     }
     if ((uintptr_t)pointer % pq_dtype_size((pq_dtype)v->dtype) != 0) {
@@ -165,11 +165,17 @@ static pq_status check_call(const program_call *run) {
     for (size_t j = 0; j < program->output_count && status == PQ_OK; j++) {
         status = check_pointer(run, "output", j, program->outputs[j], run->outputs[j]);
     }
+    for (size_t i = 0; i < program->value_count && run->values != NULL && status == PQ_OK; i++) {
+        if (program->values[i].kind == PQ_VALUE_CONST && run->values[i] != NULL) {
+            status = pq_fail(run->exec, PQ_ERR_VALUE,
+                             "program: value %zu is a constant, which is not traced", i);
+        }
+    }
     return status;
 }
 
 /* Samples in a slice: as many as keep the arena near the cores that work on it, and all slices
- * about equal. */
+ * about equal. 0 only for a batch of 0. */
 static size_t choose_slice(const program_call *run) {
     const size_t per_sample = run->program->sample_size;
     if (per_sample == 0) {
@@ -205,16 +211,13 @@ static size_t find_workspace(const program_call *run) {
 pq_status pq_program_trace(pq_program *program, const pq_exec *exec, size_t batch,
                            const void *const *inputs, void *const *outputs, void *const *values,
                            const pq_attention_trace *attention) {
-    if (batch == 0) {
-        return PQ_OK;
-    }
     program_call run = {exec, program, batch, inputs, outputs, values, attention, NULL, 0, 0};
     pq_status status = check_call(&run);
     if (status) {
         return status;
     }
     const size_t slice = choose_slice(&run);
-    run.batch = batch % slice == 0 ? slice : batch % slice; /* the last slice is the smallest */
+    run.batch = slice == 0 ? 0 : batch % slice; /* the last slice, if it is a smaller one */
     const size_t last_workspace = find_workspace(&run);
     run.batch = slice;
     size_t workspace = find_workspace(&run);
@@ -226,10 +229,11 @@ pq_status pq_program_trace(pq_program *program, const pq_exec *exec, size_t batc
                        "program: no memory for an arena of %zu and a workspace of %zu bytes", arena,
                        workspace);
     }
-    for (run.first = 0; run.first < batch && status == PQ_OK; run.first += run.batch) {
+    do { /* once for a batch of 0: unbatched values are computed all the same */
         run.batch = batch - run.first < slice ? batch - run.first : slice;
         status = run_slice(&run);
-    }
+        run.first += run.batch;
+    } while (run.first < batch && status == PQ_OK);
     pq_engine_context_release(program, run.context);
     return status;
 }

@@ -82,7 +82,8 @@ static void mutate_constant(build *b, recipe *r) {
     }
     default:
         for (size_t n = 1 + take(r, 1) % 4; n > 0 && size > 0 && b->constants[index]; n--) {
-            ((uint8_t *)b->constants[index])[take(r, 2) % size] = (uint8_t)take(r, 1);
+            const size_t at = take(r, 2) % size;
+            ((uint8_t *)b->constants[index])[at] = (uint8_t)take(r, 1);
         }
     }
 }

@@ -201,7 +201,7 @@ static void test_plan(const pq_program *program, size_t batch) {
 }
 
 static void test_random(uint64_t seed, long used[PQ_OPCODE_COUNT]) {
-    static const size_t batches[] = {1, 2, 5, 64};
+    static const size_t batches[] = {0, 1, 2, 5, 64};
     build b;
     random_program(&b, seed, 24);
     const pq_program_desc desc = build_desc(&b);
@@ -311,7 +311,9 @@ static void test_calls(void) {
     CHECK_OK(pq_program_run(program, &exec, 2, inputs, outputs));
     CHECK_SAME(first, data, sizeof first);
     CHECK_SAME(second, data, sizeof second);
-    CHECK_OK(pq_program_run(program, &exec, 0, NULL, NULL));
+    const void *nothing[] = {NULL};
+    void *nowhere[] = {NULL, NULL};
+    CHECK_OK(pq_program_run(program, &exec, 0, nothing, nowhere));
     CHECK_STATUS(pq_program_run(program, &exec, 1, NULL, outputs), PQ_ERR_VALUE);
     CHECK_STATUS(pq_program_run(program, &exec, SIZE_MAX / 8, inputs, outputs), PQ_ERR_OVERFLOW);
     CHECK_TEXT(message, "too large");

@@ -10,8 +10,8 @@ int main(int argc, char **argv) {
     while (fuzz_program_counts.mutations < wanted) {
         uint8_t recipe_bytes[64];
         /* A program with one or two mutations is accepted often enough; long ones go deeper. */
-        const size_t size = 3 + (size_t)check_random_in(&random, 0, 4) *
-                                    (size_t)check_random_in(&random, 2, 12);
+        const int64_t mutations = check_random_in(&random, 0, 4);
+        const size_t size = (size_t)(3 + mutations * check_random_in(&random, 2, 12));
         for (size_t i = 0; i < size; i++) {
             recipe_bytes[i] = (uint8_t)check_random(&random);
         }

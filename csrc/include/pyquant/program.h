@@ -72,14 +72,14 @@ void pq_program_free(pq_program *program);
 
 /* inputs: one pointer per INPUT value in the order of the values, each batch * size elements (size
  * if unbatched); outputs: likewise per output, the caller's buffers, no overlap with inputs.
- * batch = 0 is a no-op. */
+ * Pointers are aligned to their elements. batch = 0 is valid: unbatched outputs are written. */
 PQ_NODISCARD pq_status pq_program_run(pq_program *program, const pq_exec *exec, size_t batch,
                                       const void *const *inputs, void *const *outputs);
 
 /* Run, and copy out what the sites computed. values[i] (or NULL) receives value i if it is an
- * INPUT or a TEMP; the entry of a CONST, which the caller gave, is ignored. attention[j] (or a
- * struct of NULLs) receives the sub-sites of instruction j if it is an ATTENTION. Either array may
- * be NULL. Same bits as pq_program_run. */
+ * INPUT or a TEMP; it must be NULL for a CONST, which may be kept in packed form only.
+ * attention[j] (or a struct of NULLs) receives the sub-sites of instruction j if it is an
+ * ATTENTION. Either array may be NULL. Same bits as pq_program_run. */
 PQ_NODISCARD pq_status pq_program_trace(pq_program *program, const pq_exec *exec, size_t batch,
                                         const void *const *inputs, void *const *outputs,
                                         void *const *values, const pq_attention_trace *attention);
