@@ -43,8 +43,8 @@ static pq_status derive_index(const pq_exec *exec, double step, uint64_t delta_b
 /* pmax and the table; every sum of P * |v - z_v| over `keys` keys stays inside int32. */
 static pq_status derive_weights(const pq_exec *exec, pq_softmax_method method, uint64_t keys,
                                 int32_t v_zero_point, pq_softmax *softmax) {
-    const uint64_t above = (uint64_t)(127 - v_zero_point), below = (uint64_t)(v_zero_point + 128);
-    const uint64_t vmax = above > below ? above : below; /* over all of int8: at least 128 */
+    const int above = 127 - v_zero_point, below = v_zero_point + 128;
+    const uint64_t vmax = (uint64_t)(above > below ? above : below); /* over int8: at least 128 */
     const uint64_t pmax_most = method == PQ_SOFTMAX_TABLE8 ? 255 : 16383;
     const uint64_t pmax_least = method == PQ_SOFTMAX_TABLE8 ? 255 : 1;
     const uint64_t keys_most = INT32_MAX / (vmax * pmax_least);

@@ -24,8 +24,14 @@ typedef struct weight_task {
     atomic_size_t first_failure; /* n while there is none */
 } weight_task;
 
+/* Channel j of an n x k array. With k = 0 the array may be NULL, to which not even 0 may be added.
+ */
+static const float *weights_of(const weight_task *task, size_t j) {
+    return task->k == 0 ? NULL : task->w + j * task->k;
+}
+
 static pq_status scale_channel(const pq_exec *exec, const weight_task *task, size_t j) {
-    const float *w = task->w + j * task->k;
+    const float *w = weights_of(task, j);
     float absmax = 0.0F;
     bool nan = false;
     for (size_t p = 0; p < task->k; p++) {
@@ -55,8 +61,8 @@ static pq_status scale_channel(const pq_exec *exec, const weight_task *task, siz
 }
 
 static pq_status gemm_channel(const pq_exec *exec, const weight_task *task, size_t j) {
-    const float *w = task->w + j * task->k;
-    int8_t *w_q = task->w_q + j * task->k;
+    const float *w = weights_of(task, j);
+    int8_t *w_q = task->k == 0 ? NULL : task->w_q + j * task->k;
     const float w_scale = task->w_scale_in[j];
     const int32_t quant_max = task->quant_max;
     if (!pq_scale_valid(w_scale)) {

@@ -41,7 +41,8 @@ pq_status pq_copy_check(const pq_exec *exec, const pq_copy_args *args) {
         return status;
     }
     /* Least and greatest index read: each dimension adds its last step to one of them. */
-    ptrdiff_t least = args->offset, greatest = args->offset;
+    ptrdiff_t least = args->offset;
+    ptrdiff_t greatest = least;
     bool fits = args->x_size <= PTRDIFF_MAX / 8;
     for (int i = 0; i < args->ndim && fits; i++) {
         ptrdiff_t reach;

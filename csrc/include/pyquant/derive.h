@@ -34,15 +34,15 @@ PQ_NODISCARD pq_status pq_derive_gemm(const pq_exec *exec, size_t n, size_t k, c
                                       float x_scale, float y_scale, int8_t *w_q, int32_t *bias_q,
                                       int32_t *multiplier, uint8_t *shift);
 
-/* M = s_q * s_k * softmax_scale * log2(e) * 32 (left to right, in float64) is the value of one score
- * unit in table steps. head_dim <= 32767 and has_mask bound Delta by D = 2 * 255 * 128 * head_dim
+/* M = s_q * s_k * softmax_scale * log2(e) * 32 (left to right, in float64) is the value of one
+ * score unit in table steps. head_dim <= 32767 and has_mask bound Delta by D = 2 * 255 * 128 * head_dim
  * (+ 2^25 with an additive mask). shift is the largest s in [1, 31] for which
  *     m = rne(M * 2^s) in [1, 2^32),  delta_max = min(ceil(480 * 2^s / m), D)  and
  *     delta_max * m + 2^(s-1) < 2^32;
- * no such s (M of 2^31 or more) is PQ_ERR_OVERFLOW. If M * 2^31 rounds to 0, no Delta is worth half a
- * step: m = 0, delta_max = 0, s = 31, uniform weights.
- * keys bounds k_len (0 counts as 1). pmax = min(16383, (2^31 - 1) / (vmax * keys)) for TABLE16 and 255
- * for TABLE8, with vmax = max(127 - z_v, 128 + z_v) over all of int8, whatever v's own range;
+ * no such s (M of 2^31 or more) is PQ_ERR_OVERFLOW. If M * 2^31 rounds to 0, no Delta is worth
+ * half a step: m = 0, delta_max = 0, s = 31, uniform weights.
+ * keys bounds k_len (0 counts as 1). pmax = min(16383, (2^31 - 1) / (vmax * keys)) for TABLE16 and
+ * 255 for TABLE8, with vmax = max(127 - z_v, 128 + z_v) over all of int8, whatever v's own range;
  * PQ_ERR_OVERFLOW if pmax would be 0, or 255 too large. T[j] = rne(2 * pmax * 2^(-j/32)).
  * requant = dyadic(s_v / s_y); PQ_ERR_OVERFLOW if s_r of attention.h could pass 62 (s_v << s_y). */
 PQ_NODISCARD pq_status pq_derive_attention(const pq_exec *exec, pq_softmax_method method,
@@ -50,8 +50,8 @@ PQ_NODISCARD pq_status pq_derive_attention(const pq_exec *exec, pq_softmax_metho
                                            double softmax_scale, size_t head_dim, size_t keys,
                                            bool has_mask, pq_softmax *softmax, pq_dyadic *requant);
 
-/* An additive float mask as integers. mask <= -1e30 (-inf, finfo.min) is an exclusion: keep = 0 and
- * mask_add = 0. Otherwise keep = 1 and mask_add = rne(mask / (s_q * s_k * softmax_scale)) clamped to
+/* An additive float mask as integers. mask <= -1e30 (-inf, finfo.min) is an exclusion: keep = 0
+ * and mask_add = 0. Otherwise keep = 1 and mask_add = rne(mask / (s_q * s_k * softmax_scale)) clamped to
  * +-2^24. *any_add, *any_excluded tell whether an array is needed at all. */
 PQ_NODISCARD pq_status pq_derive_mask(const pq_exec *exec, size_t n, const float *mask,
                                       float q_scale, float k_scale, double softmax_scale,

@@ -10,8 +10,9 @@
  * reduce = 1) where the types agree; otherwise outputs may not overlap inputs. A zero point lies
  * inside its operand's type. n = 0 (or outer, inner = 0) is a no-op.
  *
- * Bounds. |x - z| <= 65535 < 2^16 for s16 (z is any s16). rnu: 2^16 * 2^31. add: the larger of m_a, m_b lies
- * in [2^30, 2^31), the other in [0, 2^31): |sum| <= 2 * 2^16 * 2^31 = 2^48, + 2^61 (s <= 62) < 2^63.
+ * Bounds. |x - z| <= 65535 < 2^16 for s16 (z is any s16). rnu: 2^16 * 2^31. add: the larger of
+ * m_a, m_b lies in [2^30, 2^31), the other in [0, 2^31): |sum| <= 2 * 2^16 * 2^31 = 2^48, and with
+ * 2^61 (s <= 62) it stays below 2^63.
  * mean: reduce in [1, 32767], |sum| < 2^31.
  * Rounding: half up. Source: NUMERICS "Residual add", "Numbers".
  */

@@ -8,9 +8,10 @@
  *            does not depend on the order or the split of the batches. Two states merge by growing
  *            the smaller. min, max and the number of elements ride along.
  *
- * While no nonzero value has been seen, e is PQ_HISTOGRAM_EMPTY, all counts are 0 and the zeros wait
- * in `total`; the first nonzero value sets e and moves them into the bin of 0. From then on the
- * counts add up to `total`. e lies in [-148, 128]. A state is checked before it is used (PQ_ERR_VALUE).
+ * While no nonzero value has been seen, e is PQ_HISTOGRAM_EMPTY, all counts are 0 and the zeros
+ * wait in `total`; the first nonzero value sets e and moves them into the bin of 0. From then on
+ * the counts add up to `total`. e lies in [-148, 128]. A state is checked before it is used
+ * (PQ_ERR_VALUE).
  *
  * Both give the same state for any thread count (min, max and integer sums commute). A minimum or
  * maximum of zero is +0. n = 0 changes nothing. After an error the state is as it was.
@@ -31,7 +32,7 @@ typedef struct pq_histogram {
     int64_t counts[PQ_HISTOGRAM_BINS];
     int64_t total;
     float minimum, maximum; /* +inf, -inf while empty */
-    int32_t exponent;       /* e, or PQ_HISTOGRAM_EMPTY: all values so far were 0 and all counts are */
+    int32_t exponent;       /* e, or PQ_HISTOGRAM_EMPTY (see above) */
 } pq_histogram;
 
 PQ_NODISCARD pq_status pq_observe_minmax(const pq_exec *exec, size_t n, size_t channels,
