@@ -121,6 +121,9 @@ static pq_status check_call(const pq_exec *exec, size_t m, const int8_t *x, size
         return pq_fail(exec, PQ_ERR_VALUE, "gemm_s8s8: %s is NULL", y == NULL ? "y" : "x");
     }
     const uintptr_t x_begin = (uintptr_t)x, y_begin = (uintptr_t)y;
+    if (y_begin % pq_dtype_size(weights->y_type) != 0) {
+        return pq_fail(exec, PQ_ERR_VALUE, "gemm_s8s8: y is not aligned to its elements");
+    }
     if (x != NULL && x_begin < y_begin + y_bytes && y_begin < x_begin + x_bytes) {
         return pq_fail(exec, PQ_ERR_VALUE, "gemm_s8s8: x and y overlap");
     }

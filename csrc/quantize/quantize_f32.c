@@ -145,6 +145,10 @@ static pq_status check(const pq_exec *exec, const char *op, const pq_quantize_ar
     if (in == NULL || out == NULL) {
         return pq_fail(exec, PQ_ERR_VALUE, "%s: the %s is NULL", op, in == NULL ? "input" : "output");
     }
+    if ((uintptr_t)in % in_size != 0 || (uintptr_t)out % out_size != 0) {
+        return pq_fail(exec, PQ_ERR_VALUE, "%s: the %s is not aligned to its elements", op,
+                       (uintptr_t)in % in_size != 0 ? "input" : "output");
+    }
     if (!(in_place && in == out) &&
         overlap(in, args->n * in_size, out, args->n * out_size)) {
         return pq_fail(exec, PQ_ERR_VALUE, "%s: input and output overlap", op);

@@ -460,6 +460,8 @@ static void test_bad_calls(void) {
     CHECK_TEXT(message, "weights is NULL");
     CHECK_STATUS(pq_gemm_s8s8(&exec, 2, (const int8_t *)y, 2, weights, y, 2), PQ_ERR_VALUE);
     CHECK_TEXT(message, "overlap");
+    CHECK_STATUS(pq_gemm_s8s8(&exec, 2, x, 2, weights, (char *)y + 2, 2), PQ_ERR_VALUE);
+    CHECK_TEXT(message, "y is not aligned");
     CHECK_STATUS(pq_gemm_s8s8(&exec, SIZE_MAX / 4, x, 8, weights, y, 2), PQ_ERR_OVERFLOW);
     CHECK_TEXT(message, "too large");
     const size_t size = pq_gemm_workspace(&exec, weights);

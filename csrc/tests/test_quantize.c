@@ -285,6 +285,11 @@ static void test_refusals(void) {
                                       x, x + 1),
                  PQ_ERR_VALUE);
     bad = good;
+    bad.q_type = PQ_S16;
+    bad.n = 1;
+    CHECK_STATUS(pq_quantize_f32(&exec, &bad, x, q + 1 - (uintptr_t)q % 2), PQ_ERR_VALUE);
+    CHECK_TEXT(message, "the output is not aligned");
+    bad = good;
     bad.n = 0;
     CHECK_OK(pq_quantize_f32(&exec, &bad, NULL, NULL));
 

@@ -12,6 +12,8 @@
  * shift       n       u8 in [1, 62]                                      unused for PQ_S32
  * y           m, n    s8, s16 or s32, rows ldy elements apart            may not overlap x
  *
+ * y is aligned to its elements. Gaps between rows are neither read nor written.
+ *
  * Edges: m = 0 is a no-op; n = 0 too; k = 0 gives the bias. All m, n, k are allowed within sizes.
  *
  * Overflow. With |x - z_x| <= 255, |acc| <= |bias[j]| + 255 * sum_p |w[j][p]|, and packing refuses

@@ -8,6 +8,7 @@
  * saturates, NaN is PQ_ERR_NAN and nothing is promised about q then. dequantize is one float32
  * multiplication of an exactly representable integer (|q - z| < 2^24).
  *
+ * Operands are aligned to their elements; input and output may not overlap, except where said.
  * Per-axis form: element i uses scale[(i / inner) % channels]; channels = 1 is per tensor. One
  * zero point, quant_min, quant_max for all channels.
  *
