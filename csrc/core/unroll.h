@@ -1,6 +1,6 @@
 /* PQ_UNROLL before a `for` whose count is a constant (at most 8, known after inlining) unrolls it
- * completely: an array of vectors indexed by it becomes registers. Neither compiler does so at -O2 for
- * all register tiles, and clang ignores `#pragma GCC unroll`. */
+ * completely: an array of vectors indexed by it becomes registers. Neither compiler does so at -O2
+ * for all register tiles, and clang ignores `#pragma GCC unroll`. */
 #ifndef PYQUANT_CORE_UNROLL_H
 #define PYQUANT_CORE_UNROLL_H
 

@@ -107,9 +107,10 @@ static pq_status check_call(const pq_exec *exec, size_t m, const int8_t *x, size
                             const pq_gemm_weights *weights, const void *y, size_t ldy) {
     const size_t n = weights->n, k = weights->k;
     if ((m > 1 && ldx < k) || (m > 1 && ldy < n)) {
-        return pq_fail(exec, PQ_ERR_VALUE,
-                       "gemm_s8s8: expected ldx >= k and ldy >= n, got ldx %zu, k %zu, ldy %zu, n %zu",
-                       ldx, k, ldy, n);
+        return pq_fail(
+            exec, PQ_ERR_VALUE,
+            "gemm_s8s8: expected ldx >= k and ldy >= n, got ldx %zu, k %zu, ldy %zu, n %zu", ldx, k,
+            ldy, n);
     }
     size_t x_bytes, y_bytes;
     if (!extent(m, k, ldx, 1, &x_bytes) ||
@@ -171,7 +172,8 @@ pq_status pq_gemm_s8s8(const pq_exec *exec, size_t m, const int8_t *x, size_t ld
     const size_t size = pq_gemm_workspace(exec, weights);
     void *workspace = size == 0 ? NULL : pq_alloc(size);
     if (size > 0 && workspace == NULL) {
-        return pq_fail(exec, PQ_ERR_NOMEM, "gemm_s8s8: no memory for a workspace of %zu bytes", size);
+        return pq_fail(exec, PQ_ERR_NOMEM, "gemm_s8s8: no memory for a workspace of %zu bytes",
+                       size);
     }
     const pq_status status =
         pq_gemm_s8s8_in(exec, m, x, ldx, weights, y, ldy, workspace, size);

@@ -5,15 +5,15 @@
  *
  * Tile: 6 rows x 16 columns, 12 accumulators + 2 weights + 1 broadcast + 1 product = 16 registers.
  * Per two k it loads 2 vectors and 6 broadcasts for 12 vpmaddwd, so that the multiplier is the
- * limit, not the load ports. 4 x 24 needs as many registers and more loads a product.
+ * limit, not the load ports. (4 x 24 would load 7 vectors instead of 8, but needs 17 registers.)
  *
  * Both operands are widened into the workspace, not in the tile: there, vpmovsxbw would compete
- * with vpaddd for ports (2 in 26). Weights are kept as s8 (half the memory), a panel is widened once
- * for all row tiles of a block: 1/16 of the loads for 16 tiles. A block of one row tile reads
+ * with vpaddd for ports (2 in 26). Weights are kept as s8 (half the memory), a panel is widened
+ * once for all row tiles of a block: 1/16 of the loads for 16 tiles. A block of one row tile reads
  * the s8 panel directly.
  *
- * Blocking, from the smallest caches a CPU with AVX2 has (32 KiB L1d, 256 KiB L2, Haswell): k is cut
- * at 512, so that a widened panel (16 KiB) and a row tile (6.4 KiB) stay in L1; 96 rows of
+ * Blocking, from the smallest caches a CPU with AVX2 has (32 KiB L1d, 256 KiB L2, Haswell): k is
+ * cut at 512, so that a widened panel (16 KiB) and a row tile (6.4 KiB) stay in L1; 96 rows of
  * widened x (102 KiB), the panel and the sums (48 KiB) stay in L2.
  *
  * Sums pass through the workspace between the tile and the epilogue: 24 accesses for some 10^4
@@ -32,7 +32,7 @@ enum {
     BLOCK_ROWS = 96,
     BLOCK_COLUMNS = 128,
     BLOCK_K = 512,
-    /* Elements between widened rows: not a power of two, so that rows spread over the cache sets. */
+    /* Between widened rows, in elements: no power of two, so that rows spread over cache sets. */
     X_STRIDE = BLOCK_K + 32,
     TILE = ROWS * COLUMNS,
     SUMS = BLOCK_ROWS / ROWS * (BLOCK_COLUMNS / COLUMNS) * TILE

@@ -6,7 +6,8 @@
  *
  * Tile: 6 rows x 64 columns, 24 accumulators + 4 weights + 1 broadcast + the sign = 30 of 32
  * registers. Per four k: 4 weight loads and 6 broadcasts for 24 vpdpbusd. x is read in
- * place, row by row, four bytes at a time. (gcc 12 spills the tile unless built with -fno-tree-pre: csrc/flags.mk.)
+ * place, row by row, four bytes at a time. (gcc 12 spills the tile unless built with -fno-tree-pre:
+ * csrc/flags.mk.)
  *
  * Blocking: k is cut at 2048, so that a panel (128 KiB) and 96 rows of x (192 KiB) stay in L2
  * (512 KiB and more on every CPU with VNNI); L1 would hold k = 512 only, and the 64-byte loads of a

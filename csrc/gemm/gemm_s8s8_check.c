@@ -31,9 +31,10 @@ static pq_status check_requantization(const pq_exec *exec, const pq_gemm_pack_ar
     }
     for (size_t j = 0; j < args->n; j++) {
         if (args->multiplier[j] < INT32_C(1) << 30) {
-            return pq_fail(exec, PQ_ERR_VALUE,
-                           "gemm_s8s8: column %zu: expected multiplier in [2^30, 2^31), got %" PRId32,
-                           j, args->multiplier[j]);
+            return pq_fail(
+                exec, PQ_ERR_VALUE,
+                "gemm_s8s8: column %zu: expected multiplier in [2^30, 2^31), got %" PRId32, j,
+                args->multiplier[j]);
         }
         if (args->shift[j] < 1 || args->shift[j] > 62) {
             return pq_fail(exec, PQ_ERR_VALUE,
@@ -74,7 +75,8 @@ pq_status pq_gemm_s8s8_check(const pq_exec *exec, const pq_gemm_pack_args *args)
         return pq_fail(exec, PQ_ERR_VALUE, "gemm_s8s8: w is NULL");
     }
     if (args->y_type != PQ_S8 && args->y_type != PQ_S16 && args->y_type != PQ_S32) {
-        return pq_fail(exec, PQ_ERR_VALUE, "gemm_s8s8: expected an output of s8, s16 or s32, got type %d",
+        return pq_fail(exec, PQ_ERR_VALUE,
+                       "gemm_s8s8: expected an output of s8, s16 or s32, got type %d",
                        (int)args->y_type);
     }
     if (args->x_zero_point < INT8_MIN || args->x_zero_point > INT8_MAX) {

@@ -102,8 +102,9 @@ static pq_status check_range(const pq_exec *exec, const char *op, const char *op
 pq_status pq_affine_check(const pq_exec *exec, const char *op, const char *operand,
                           pq_affine affine) {
     if (!valid_scale(affine.scale)) {
-        return pq_fail(exec, PQ_ERR_VALUE, "%s: expected the scale of %s in [2^-100, 2^100], got %g",
-                       op, operand, (double)affine.scale);
+        return pq_fail(exec, PQ_ERR_VALUE,
+                       "%s: expected the scale of %s in [2^-100, 2^100], got %g", op, operand,
+                       (double)affine.scale);
     }
     return check_range(exec, op, operand, affine, INT16_MIN, INT16_MAX);
 }
@@ -143,7 +144,8 @@ static pq_status check(const pq_exec *exec, const char *op, const pq_quantize_ar
         return pq_fail(exec, PQ_ERR_OVERFLOW, "%s: n = %zu is too large", op, args->n);
     }
     if (in == NULL || out == NULL) {
-        return pq_fail(exec, PQ_ERR_VALUE, "%s: the %s is NULL", op, in == NULL ? "input" : "output");
+        return pq_fail(exec, PQ_ERR_VALUE, "%s: the %s is NULL", op,
+                       in == NULL ? "input" : "output");
     }
     if ((uintptr_t)in % in_size != 0 || (uintptr_t)out % out_size != 0) {
         return pq_fail(exec, PQ_ERR_VALUE, "%s: the %s is not aligned to its elements", op,

@@ -1,7 +1,6 @@
 /* quantize_f32 and its inverse on AVX2.
  *
- * vdivps, not a reciprocal: the quotient is correctly rounded by definition. Its 5 to 7 cycles for
- * 8 elements stay near the time that memory takes for them. vcvtps2dq rounds half to even
+ * vdivps, not a reciprocal: the quotient is correctly rounded by definition. vcvtps2dq rounds half to even
  * and, unlike a float rounding, cannot leave a -0 for the way back.
  */
 #include "core/simd_avx2.h"
@@ -45,7 +44,7 @@ INLINE void store(void *p, __m256i v) {
     _mm256_storeu_si256((__m256i *)p, v);
 }
 
-/* The packs work in halves; the permutations restore the order. Nothing saturates after the clamp. */
+/* The packs work in halves, the permutations restore the order; after the clamp no pack saturates. */
 static bool quantize(size_t n, const float *x, const float *scale, size_t scale_step, pq_grid grid,
                      void *q) {
     if (n == 0) {

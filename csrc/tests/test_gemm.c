@@ -129,7 +129,8 @@ static bool same_as_oracle(const problem *p, const void *y, const char *what) {
     for (size_t i = 0; i < p->m; i++) {
         for (size_t j = 0; j < p->n; j++) {
             if (!CHECK_EQ(element(y, i * p->ldy + j, p->args.y_type), oracle_at(p, i, j))) {
-                fprintf(stderr, "  %s, %zu x %zu x %zu at (%zu, %zu)\n", what, p->m, p->n, p->k, i, j);
+                fprintf(stderr, "  %s, %zu x %zu x %zu at (%zu, %zu)\n", what, p->m, p->n, p->k, i,
+                        j);
                 return false;
             }
         }
@@ -286,8 +287,8 @@ static void test_by_hand(void) {
     }
 }
 
-/* The largest accumulators that the check lets through, of both signs. With z_x = -128 and x = 127 every
- * term is 255 * w; 66311 columns of 127 and one bias reach 2^31 - 1 exactly. */
+/* The largest accumulators that the check lets through, of both signs. With z_x = -128 and x = 127
+ * every term is 255 * w; 66311 weights of 127 and a bias reach 2^31 - 1 exactly. */
 static void test_extreme_accumulators(void) {
     const size_t k = 66311;
     int8_t *x = exact(k), *w = exact(2 * k);
@@ -314,7 +315,8 @@ static void test_extreme_accumulators(void) {
         CHECK_EQ(acc[0], INT32_MAX);
         CHECK_EQ(acc[1], -INT32_MAX);
         pq_gemm_weights_free(weights);
-        /* (2^31 - 1)^2 / 2^47 = 2^15 - tiny: 32768 before the clamp; the negative rounds to -32768. */
+        /* (2^31 - 1)^2 / 2^47 = 2^15 - tiny: 32768 before the clamp; the negative rounds to -32768.
+         */
         int16_t y[2];
         args.y_type = PQ_S16;
         args.out = (pq_clamp){0, INT16_MIN, INT16_MAX};
@@ -351,7 +353,8 @@ static void test_requantization(void) {
                             : round % 3 == 1 ? INT32_MAX
                                              : (int32_t)check_random_in(&seed, 1 << 30, INT32_MAX);
             /* Near the accumulator at which rnu passes some value in or near the clamp's range. */
-            const double target = (double)check_random_in(&seed, min - 2, max + 2) - zero_point - 0.5;
+            const double target =
+                (double)check_random_in(&seed, min - 2, max + 2) - zero_point - 0.5;
             const double at = target / multiplier[j] * (double)(UINT64_C(1) << shift[j]);
             const int64_t near = at > INT32_MAX    ? INT32_MAX
                                  : at < -INT32_MAX ? -INT32_MAX
@@ -430,12 +433,14 @@ static void test_bad_constants(void) {
     expect_refusal(&good, PQ_ERR_VALUE, "column 1: expected shift in [1, 62], got 0");
     shift[1] = 62;
     multiplier[0] = (1 << 30) - 1;
-    expect_refusal(&good, PQ_ERR_VALUE, "column 0: expected multiplier in [2^30, 2^31), got 1073741823");
+    expect_refusal(&good, PQ_ERR_VALUE,
+                   "column 0: expected multiplier in [2^30, 2^31), got 1073741823");
     multiplier[0] = 1 << 30;
     bias[1] = INT32_MAX - 255 * 254;
     CHECK_OK(pq_gemm_s8s8_check(&exec, &good));
     bias[1]++;
-    expect_refusal(&good, PQ_ERR_OVERFLOW, "column 1: expected |bias| + 255 * sum |w| <= 2^31 - 1, got 2147483648");
+    expect_refusal(&good, PQ_ERR_OVERFLOW,
+                   "column 1: expected |bias| + 255 * sum |w| <= 2^31 - 1, got 2147483648");
     bias[1] = INT32_MIN;
     expect_refusal(&good, PQ_ERR_OVERFLOW, "column 1");
 }

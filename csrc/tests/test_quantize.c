@@ -49,7 +49,8 @@ static pq_grid random_grid(uint64_t *seed) {
     return grid;
 }
 
-/* Ties, neighbours of ties, the clamps, infinities, zeros, denormals, huge values, any bits but NaN. */
+/* Ties, neighbours of ties, the clamps, infinities, zeros, denormals, huge values, any bits but
+ * NaN. */
 static float random_value(uint64_t *seed, float scale, pq_grid grid) {
     const double step =
         (double)check_random_in(seed, grid.quant_min - 3, grid.quant_max + 3) - grid.zero_point;
@@ -152,10 +153,11 @@ static void test_kernels(void) {
     CHECK(tested >= 1);
 }
 
-/* Scale 1/2, z = 3, s8: x / s = 0.5, 1.5, 2.5 -> 0, 2, 2; -0.5, -1.5 -> 0, -2; saturation at 127 - 3 = 124. */
+/* Scale 1/2, z = 3, s8: x / s = 0.5, 1.5, 2.5 -> 0, 2, 2; -0.5, -1.5 -> 0, -2; saturation at 127 -
+ * 3 = 124. */
 static void test_by_hand(void) {
-    const float x[] = {0.25f, 0.75f, 1.25f, -0.25f, -0.75f, 61.75f, 62.0f, 62.25f, INFINITY, -INFINITY,
-                       -65.5f, -66.0f, 0x1p-149f};
+    const float x[] = {0.25f,  0.75f,    1.25f,     -0.25f, -0.75f, 61.75f,   62.0f,
+                       62.25f, INFINITY, -INFINITY, -65.5f, -66.0f, 0x1p-149f};
     const int8_t want[] = {3, 5, 5, 3, 1, 127, 127, 127, 127, -128, -128, -128, 3};
     enum { N = sizeof want };
     const float scale = 0.5f;
@@ -169,7 +171,8 @@ static void test_by_hand(void) {
     CHECK(back[0] == 0.0f && back[1] == 1.0f && back[4] == -1.0f && back[9] == -65.5f);
 }
 
-/* quantize(dequantize(q)) = q for every s16 and awkward scales (the recovery rule of quantize.h). */
+/* quantize(dequantize(q)) = q for every s16 and awkward scales (the recovery rule of quantize.h).
+ */
 static void test_recovery(void) {
     enum { N = 65536 };
     int16_t *q = exact(N * sizeof *q), *again = exact(N * sizeof *q);
@@ -281,8 +284,8 @@ static void test_refusals(void) {
     CHECK_STATUS(pq_quantize_f32(&exec, &good, x, NULL), PQ_ERR_VALUE);
     CHECK_STATUS(pq_quantize_f32(&exec, &good, x, x), PQ_ERR_VALUE);
     CHECK_TEXT(message, "overlap");
-    CHECK_STATUS(pq_fake_quantize_f32(&exec, &(pq_quantize_args){3, PQ_S8, scale, 1, 1, 0, -128, 127},
-                                      x, x + 1),
+    CHECK_STATUS(pq_fake_quantize_f32(
+                     &exec, &(pq_quantize_args){3, PQ_S8, scale, 1, 1, 0, -128, 127}, x, x + 1),
                  PQ_ERR_VALUE);
     bad = good;
     bad.q_type = PQ_S16;
@@ -295,12 +298,16 @@ static void test_refusals(void) {
 
     CHECK_OK(pq_affine_check(&exec, "op", "x", (pq_affine){0x1p-100f, 0, -32768, 32767}));
     CHECK_OK(pq_affine_check(&exec, "op", "x", (pq_affine){0x1p100f, 7, 7, 7}));
-    CHECK_STATUS(pq_affine_check(&exec, "add", "b", (pq_affine){-1.0f, 0, -128, 127}), PQ_ERR_VALUE);
+    CHECK_STATUS(pq_affine_check(&exec, "add", "b", (pq_affine){-1.0f, 0, -128, 127}),
+                 PQ_ERR_VALUE);
     CHECK_TEXT(message, "add: expected the scale of b in [2^-100, 2^100], got -1");
-    CHECK_STATUS(pq_affine_check(&exec, "add", "b", (pq_affine){INFINITY, 0, -128, 127}), PQ_ERR_VALUE);
-    CHECK_STATUS(pq_affine_check(&exec, "add", "b", (pq_affine){1.0f, 0, -32769, 127}), PQ_ERR_VALUE);
+    CHECK_STATUS(pq_affine_check(&exec, "add", "b", (pq_affine){INFINITY, 0, -128, 127}),
+                 PQ_ERR_VALUE);
+    CHECK_STATUS(pq_affine_check(&exec, "add", "b", (pq_affine){1.0f, 0, -32769, 127}),
+                 PQ_ERR_VALUE);
     CHECK_TEXT(message, "of b in [-32768, 32767], got -32769 and 127");
-    CHECK_STATUS(pq_affine_check(&exec, "add", "b", (pq_affine){1.0f, 128, -128, 127}), PQ_ERR_VALUE);
+    CHECK_STATUS(pq_affine_check(&exec, "add", "b", (pq_affine){1.0f, 128, -128, 127}),
+                 PQ_ERR_VALUE);
     CHECK_TEXT(message, "got -128 <= 128 <= 127");
 }
 
