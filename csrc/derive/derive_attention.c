@@ -1,3 +1,4 @@
+#include <stdatomic.h>
 #include <string.h>
 
 #include "derive/derive_internal.h"
@@ -123,25 +124,30 @@ pq_status pq_derive_attention(const pq_exec *exec, pq_softmax_method method, pq_
     return PQ_OK;
 }
 
+enum { FOUND_ADD = 1, FOUND_EXCLUDED = 2, FOUND_NAN = 4 };
+
 typedef struct mask_task {
     const float *mask;
     double alpha;
     int32_t *mask_add;
     uint8_t *keep;
-    size_t n;
+    atomic_uint found; /* an or of what the ranges found: the same in any order */
 } mask_task;
 
 static void mask_values(void *argument, size_t begin, size_t end, int slot) {
-    const mask_task *task = argument;
+    mask_task *task = argument;
+    unsigned found = 0;
     (void)slot;
     for (size_t i = begin; i < end; i++) {
         const double value = (double)task->mask[i];
-        const bool keep = value > MASK_EXCLUDED;
+        const bool keep = value > MASK_EXCLUDED; /* false for NaN */
+        const double add = keep ? value / task->alpha : 0.0;
         task->keep[i] = keep;
-        task->mask_add[i] =
-            keep ? (int32_t)pq_rne_clamp(value / task->alpha, -PQ_MASK_ADD_LIMIT, PQ_MASK_ADD_LIMIT)
-                 : 0;
+        task->mask_add[i] = (int32_t)pq_rne_clamp(add, -PQ_MASK_ADD_LIMIT, PQ_MASK_ADD_LIMIT);
+        found |= (task->mask_add[i] != 0 ? FOUND_ADD : 0U) | (keep ? 0U : FOUND_EXCLUDED) |
+                 (isnan(value) ? FOUND_NAN : 0U);
     }
+    atomic_fetch_or(&task->found, found);
 }
 
 pq_status pq_derive_mask(const pq_exec *exec, size_t n, const float *mask, float q_scale,
@@ -159,16 +165,11 @@ pq_status pq_derive_mask(const pq_exec *exec, size_t n, const float *mask, float
         return pq_fail(exec, PQ_ERR_VALUE, "%s: expected a finite softmax_scale > 0, got %g", op,
                        softmax_scale);
     }
-    for (size_t i = 0; i < n; i++) {
-        if (isnan(mask[i])) {
-            return pq_fail(exec, PQ_ERR_NAN, "%s: mask[%zu] is NaN", op, i);
-        }
-    }
     mask_task task = {.mask = mask,
                       .alpha = (double)q_scale * (double)k_scale * softmax_scale,
                       .mask_add = mask_add,
-                      .keep = keep,
-                      .n = n};
+                      .keep = keep};
+    atomic_init(&task.found, 0);
     if (!(task.alpha > 0.0)) {
         return pq_fail(exec, PQ_ERR_VALUE,
                        "%s: expected q_scale * k_scale * softmax_scale > 0, got %g", op,
@@ -178,10 +179,15 @@ pq_status pq_derive_mask(const pq_exec *exec, size_t n, const float *mask, float
     if (status != PQ_OK) {
         return status;
     }
-    *any_add = *any_excluded = false;
-    for (size_t i = 0; i < n; i++) {
-        *any_add |= mask_add[i] != 0;
-        *any_excluded |= keep[i] == 0;
+    const unsigned found = atomic_load(&task.found);
+    if (found & FOUND_NAN) {
+        size_t i = 0;
+        while (!isnan(mask[i])) {
+            i++;
+        }
+        return pq_fail(exec, PQ_ERR_NAN, "%s: mask[%zu] is NaN", op, i);
     }
+    *any_add = (found & FOUND_ADD) != 0;
+    *any_excluded = (found & FOUND_EXCLUDED) != 0;
     return PQ_OK;
 }

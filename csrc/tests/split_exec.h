@@ -31,4 +31,27 @@ static inline pq_exec split_exec(uint64_t *state, char *message, size_t message_
                      .message_size = message_size};
 }
 
+/* A driver that is told to stop in its `calls`-th loop (counted down in *calls), before any range.
+ */
+static inline pq_status stopping_parallel_for(const pq_exec *exec, size_t count, size_t grain,
+                                              pq_range_fn body, void *task) {
+    long *calls = exec->poll_arg;
+    (void)grain;
+    if (--*calls == 0) {
+        return PQ_ERR_INTERRUPTED;
+    }
+    if (count > 0) {
+        body(task, 0, count, 0);
+    }
+    return PQ_OK;
+}
+
+static inline pq_exec stopping_exec(long *calls, char *message, size_t message_size) {
+    return (pq_exec){.parallel_for = stopping_parallel_for,
+                     .num_threads = 1,
+                     .poll_arg = calls,
+                     .message = message,
+                     .message_size = message_size};
+}
+
 #endif

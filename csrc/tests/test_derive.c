@@ -305,6 +305,31 @@ static void test_mask(void) {
     CHECK_OK(
         pq_derive_mask(&exec, 1, mask + 4, 0.5F, 0.25F, 2.0, add, keep, &any_add, &any_excluded));
     CHECK(!any_add && any_excluded);
+    /* Any split says the same, also about which NaN comes first. */
+    enum { MANY = 1000 };
+    static float many[MANY];
+    static int32_t add_many[MANY], add_split[MANY];
+    static uint8_t keep_many[MANY], keep_split[MANY];
+    const pq_exec split = split_exec(&split_state, message, sizeof message);
+    for (int i = 0; i < MANY; i++) {
+        many[i] = i % 7 == 0 ? -INFINITY : (float)random_real(-100.0, 100.0);
+    }
+    CHECK_OK(pq_derive_mask(&exec, MANY, many, 0.5F, 0.25F, 2.0, add_many, keep_many, &any_add,
+                            &any_excluded));
+    CHECK_OK(pq_derive_mask(&split, MANY, many, 0.5F, 0.25F, 2.0, add_split, keep_split, &any_add,
+                            &any_excluded));
+    CHECK(any_add && any_excluded);
+    CHECK_SAME(add_split, add_many, sizeof add_many);
+    CHECK_SAME(keep_split, keep_many, sizeof keep_many);
+    many[600] = many[300] = NAN;
+    BAD(pq_derive_mask(&split, MANY, many, 0.5F, 0.25F, 2.0, add_split, keep_split, &any_add,
+                       &any_excluded),
+        PQ_ERR_NAN, "derive_mask: mask[300] is NaN");
+    long first = 1;
+    const pq_exec stopping = stopping_exec(&first, message, sizeof message);
+    CHECK_STATUS(pq_derive_mask(&stopping, MANY, many, 0.5F, 0.25F, 2.0, add_split, keep_split,
+                                &any_add, &any_excluded),
+                 PQ_ERR_INTERRUPTED);
     const float nan[2] = {0.0F, NAN};
     BAD(pq_derive_mask(&exec, 2, nan, 0.5F, 0.25F, 2.0, add, keep, &any_add, &any_excluded),
         PQ_ERR_NAN, "derive_mask: mask[1] is NaN");

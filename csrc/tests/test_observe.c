@@ -263,6 +263,17 @@ static void test_errors(void) {
     }
     CHECK(low == 0.5F && high == 0.75F);
     CHECK_SAME(&h, &before, sizeof h);
+    for (long stop = 1; stop <= 2;
+         stop++) { /* in the pass for the range, in the pass that counts */
+        long calls = stop;
+        const pq_exec stopping = stopping_exec(&calls, message, sizeof message);
+        CHECK_STATUS(pq_observe_histogram(&stopping, 100, x_data, &h), PQ_ERR_INTERRUPTED);
+    }
+    long first = 1;
+    const pq_exec at_once = stopping_exec(&first, message, sizeof message);
+    CHECK_STATUS(pq_observe_minmax(&at_once, 100, 1, 1, x_data, &low, &high), PQ_ERR_INTERRUPTED);
+    CHECK(low == 0.5F && high == 0.75F);
+    CHECK_SAME(&h, &before, sizeof h);
     pq_histogram bad = before;
     bad.counts[7] = -1;
     BAD(pq_histogram_merge(&exec, &h, &bad), PQ_ERR_VALUE, "histogram_merge: expected counts >= 0");
