@@ -3,7 +3,7 @@
 Read one row at a time: scores, distance to the row maximum, index u, weight P, then P times V,
 normalised once.
 
-Source: NUMERICS "Softmax and attention"; csrc/include/pyquant/attention.h.
+Explained in docs/numerics/attention.md; contract: csrc/include/pyquant/attention.h.
 """
 
 from __future__ import annotations

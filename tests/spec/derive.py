@@ -3,7 +3,7 @@
 Written from the prose of derive.h, not from its C code. "float64" below means Python's float, which is one.
 Where a constant is a real number rounded once (the softmax table), it is computed exactly instead.
 
-Source: NUMERICS "Numbers", "Scales", "Tables"; csrc/include/pyquant/derive.h and the headers of the ops.
+Explained in docs/numerics, with each op; contract: csrc/include/pyquant/derive.h and the headers of the ops.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Element by element: table, requantize, residual add, mean.
 
-Source: NUMERICS "Residual add", "Numbers"; csrc/include/pyquant/elementwise.h.
+Explained in docs/numerics/elementwise.md; contract: csrc/include/pyquant/elementwise.h.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """GEMM: s8 activations times s8 weights, exact in int32, requantized per output column.
 
-Source: NUMERICS "Numbers", "Affine operands"; csrc/include/pyquant/gemm.h.
+Explained in docs/numerics/gemm.md; contract: csrc/include/pyquant/gemm.h.
 """
 
 from __future__ import annotations

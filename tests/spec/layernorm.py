@@ -1,6 +1,6 @@
 """LayerNorm and RMSNorm of one row of integers, exact to half a unit of Q16.
 
-Source: NUMERICS "LayerNorm (and RMSNorm without S1)"; csrc/include/pyquant/layernorm.h.
+Explained in docs/numerics/layernorm.md; contract: csrc/include/pyquant/layernorm.h.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Data movement: copy, concat, gather. No arithmetic.
 
-Source: csrc/include/pyquant/layout.h.
+Explained in docs/numerics/layout.md; contract: csrc/include/pyquant/layout.h.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Python integers have no width, so a bound that the C code relies on is an assertion here: `fits_int64` fails
 where the C expression would overflow.
 
-Source: NUMERICS "Numbers"; csrc/include/pyquant/{rnu,types,quantize}.h.
+Explained in docs/numerics/numbers.md and quantize.md; contracts: csrc/include/pyquant/{rnu,types,quantize}.h.
 """
 
 from __future__ import annotations

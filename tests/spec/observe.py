@@ -1,6 +1,6 @@
 """Calibration statistics: minimum and maximum, and a histogram whose range doubles when it must.
 
-Source: csrc/include/pyquant/observe.h.
+Explained in docs/numerics/observe.md; contract: csrc/include/pyquant/observe.h.
 """
 
 from __future__ import annotations

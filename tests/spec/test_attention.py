@@ -1,4 +1,5 @@
-"""Attention against numbers worked by hand, and the two places where NUMERICS was improved on."""
+"""Attention against numbers worked by hand, and two choices with near misses beside them: where the softmax
+index ends, and what pmax has to count."""
 
 from __future__ import annotations
 
