@@ -8,7 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Edge", "Grid", "edge_of", "quant_range"]
+from pyquant.qparams import QParams
+
+__all__ = ["Edge", "Grid", "edge_of", "keep_dtypes", "qparams_of", "quant_range"]
 
 # What a site receives for an operand: values on a grid, and that grid. The scale is None where the values are still
 # float (a parameter that the site quantizes onto its own grid).
@@ -66,6 +68,11 @@ def keep_dtypes(module: Any, fn: Callable[[Tensor], Tensor], apply: Callable[...
         return new if new.dtype == tensor.dtype else tensor.to(new.device)
 
     return apply(moved, recurse)
+
+
+def qparams_of(grid: Grid) -> QParams:
+    """The grid's numbers as a value."""
+    return QParams(float(grid.scale), int(grid.zero_point), grid.quant_min, grid.quant_max)
 
 
 def edge_of(value: Tensor, grid: Grid | None) -> Edge:

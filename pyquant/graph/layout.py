@@ -14,7 +14,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["BATCH", "Atom", "CopyNeededError", "Layout", "dense_layout"]
+from pyquant import ops
+from pyquant.qparams import QParams
+
+__all__ = ["BATCH", "Atom", "CopyNeededError", "Layout", "Stored", "atom_of", "dense_layout", "quantized"]
 
 
 class CopyNeededError(Exception):
@@ -223,6 +226,29 @@ class Layout:
             flat, [1 if a == BATCH else a.size for a in atoms], [0 if a == BATCH else a.stride * item for a in atoms],
             writeable=False)
         return np.ascontiguousarray(view.reshape([_length(axis) for axis in self.axes]))
+
+
+@dataclass(frozen=True, eq=False)
+class Stored:
+    """Integers of a constant edge, not yet in a program."""
+
+    array: npt.NDArray[Any]
+    grid: QParams
+
+
+def quantized(array: npt.NDArray[Any], grid: QParams) -> npt.NDArray[Any]:
+    """A float constant on a grid."""
+    return ops.quantize(
+        np.ascontiguousarray(array, np.float32), grid.scale, grid.zero_point, quant_min=grid.quant_min,
+        quant_max=grid.quant_max, dtype=grid.dtype)
+
+
+def atom_of(axis: Axis) -> Atom:
+    """The one plain atom of an axis (size 1, stride 0 if there is none). CopyNeededError if there are several."""
+    plain = [a for a in axis if a != BATCH]
+    if len(plain) > 1:
+        raise CopyNeededError("several atoms")
+    return plain[0] if plain else Atom(1, 0)
 
 
 def dense_layout(value: Any, shape: Sequence[int]) -> Layout:

@@ -14,14 +14,15 @@ import torch.utils._pytree as pytree
 from torch import fx, nn
 
 from pyquant.config import QuantConfig
-from pyquant.coverage import Coverage
+from pyquant.coverage import Coverage, CoverageRow
 from pyquant.errors import CaptureError
 from pyquant.graph.build import Built, Row
 from pyquant.graph.capture import Captured, Signature
 from pyquant.graph.sites import MODES, Site
 
-__all__ = ["Prepared", "make_prepared"]
+__all__ = ["LABELS", "Prepared", "make_prepared"]
 
+LABELS = ("labels", "label")
 _COPIED = ("config", "main_input_name")  # what training loops read from a model besides its parameters
 _OWN = ("_code", "_variants")  # rebuilt after pickling
 
@@ -40,7 +41,7 @@ class Prepared(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self._variants: dict[frozenset[str], tuple[Callable[..., Any], tuple[int, ...]]] = {}
+        self._variants: dict[frozenset[str], Callable[..., Any]] = {}
 
     # -- calling --------------------------------------------------------------------------------------------------
 
@@ -52,38 +53,47 @@ class Prepared(nn.Module):
         signature = self._signature
         given = _bind(signature, type(self).__name__, args, kwargs)
         missing = frozenset(name for name in signature.inputs if given.get(name) is None)
-        if missing:
-            run, kept = self._variant(missing)
-        else:
-            run, kept = self._code, ()
+        run = self._variant(missing) if missing else self._code
         flat = run(self, *[given[name] for name in signature.inputs if name not in missing])
-        if not missing:
-            return pytree.tree_unflatten(list(flat), signature.output_spec)
-        leaves: list[Any] = [None] * signature.output_spec.num_leaves
-        for index, value in zip(kept, flat):
-            leaves[index] = value
-        return _without_none(pytree.tree_unflatten(leaves, signature.output_spec))
+        output = pytree.tree_unflatten(list(flat), signature.output_spec)
+        return _without_none(output) if missing else output
 
-    def _variant(self, missing: frozenset[str]) -> tuple[Callable[..., Any], tuple[int, ...]]:
-        """The graph without what depends on inputs that were not given (a loss without labels)."""
+    def _variant(self, missing: frozenset[str]) -> Callable[..., Any]:
+        """The function of the graph without some inputs (a loss without labels)."""
         if missing not in self._variants:
-            graph = copy.deepcopy(self._graph)
-            gone = {n for n in graph.nodes if n.op == "placeholder" and n.name in missing}
-            output = next(n for n in graph.nodes if n.op == "output")
-            for node in graph.nodes:
-                if node is not output and any(source in gone for source in node.all_input_nodes):
-                    gone.add(node)
-            flat = output.args[0]
-            kept = tuple(i for i, value in enumerate(flat) if value not in gone)
-            if not kept:
-                raise TypeError(f"forward() is missing {', '.join(sorted(missing))}: every output depends on it")
-            output.args = (tuple(flat[i] for i in kept),)
-            for node in reversed(list(graph.nodes)):
-                if node in gone:
-                    graph.erase_node(node)
-            graph.eliminate_dead_code(lambda n: n.op in {"placeholder", "output"})
-            self._variants[missing] = _compile(graph), kept
+            self._variants[missing] = _compile(self.graph_without(missing))
         return self._variants[missing]
+
+    def graph_without(self, missing: frozenset[str]) -> fx.Graph:
+        """The graph without some inputs: outputs that depend on them are None.
+
+        Raises
+        ------
+        TypeError
+            Every output depends on them.
+        """
+        missing = missing & set(self._signature.inputs)
+        if not missing:
+            return self._graph
+        graph = copy.deepcopy(self._graph)
+        gone = {n for n in graph.nodes if n.op == "placeholder" and n.name in missing}
+        for node in graph.nodes:
+            if node.op != "output" and any(source in gone for source in node.all_input_nodes):
+                gone.add(node)
+        output = next(n for n in graph.nodes if n.op == "output")
+        flat = tuple(None if value in gone else value for value in output.args[0])
+        if all(value is None for value in flat):
+            raise TypeError(f"forward() is missing {', '.join(sorted(missing))}: every output depends on it")
+        output.args = (flat,)
+        for node in reversed(list(graph.nodes)):
+            if node in gone:
+                graph.erase_node(node)
+        graph.eliminate_dead_code(lambda n: n.op in {"placeholder", "output"})
+        return graph
+
+    def inference_graph(self) -> fx.Graph:
+        """The graph without labels and what depends on them."""
+        return self.graph_without(frozenset(LABELS))
 
     # -- looking --------------------------------------------------------------------------------------------------
 
@@ -108,7 +118,7 @@ class Prepared(nn.Module):
 
     def coverage(self) -> Coverage:
         """Every op of the model as integer, folded, view, or float with the reason."""
-        return Coverage.from_rows(self._rows)
+        return Coverage(CoverageRow(*row) for row in self._rows)
 
     @property
     def quant_config(self) -> QuantConfig:

@@ -11,11 +11,10 @@ from tqdm.auto import tqdm
 
 from pyquant.batches import arguments
 from pyquant.errors import CalibrationError
-from pyquant.graph.prepared import Prepared
+from pyquant.graph.prepared import LABELS, Prepared
+from pyquant.graph.values import constant_of
 
 __all__ = ["calibrate", "set_scales"]
-
-_TARGETS = ("labels", "label")
 
 
 def calibrate(
@@ -74,7 +73,7 @@ def _run(
     prepared: Prepared, batches: Iterable[Any], forward: Callable[[nn.Module, Any], Any] | None, progress: bool
 ) -> int:
     count = 0
-    drop = tuple(t for t in _TARGETS if t in prepared._signature.inputs)
+    drop = tuple(t for t in LABELS if t in prepared._signature.inputs)
     with torch.no_grad():
         for batch in tqdm(batches, desc="calibrate", unit="batch", disable=not progress, leave=False):
             if forward is not None:
@@ -104,25 +103,5 @@ def _calibrate_weights(prepared: Prepared) -> None:
     values: dict[fx.Node, Any] = {}
     for node, site in prepared.site_nodes():
         extras = [a for a in node.args if isinstance(a, fx.Node)]
-        site.calibrate_weights(*(constant(prepared, extra, values) for extra in extras))
+        site.calibrate_weights(*(constant_of(prepared, extra, values) for extra in extras))
 
-
-def constant(prepared: Prepared, node: fx.Node, memo: dict[fx.Node, Any]) -> Any:
-    """The value of a node that depends on parameters and buffers only; None if it depends on an input."""
-    if node not in memo:
-        if node.op == "get_attr":
-            at: Any = prepared
-            for part in str(node.target).split("."):
-                at = getattr(at, part)
-            memo[node] = at
-        elif node.op != "call_function":
-            memo[node] = None
-        else:
-            parts = {n: constant(prepared, n, memo) for n in node.all_input_nodes}
-            if any(value is None for value in parts.values()):
-                memo[node] = None
-            else:
-                args, kwargs = fx.map_arg((node.args, node.kwargs), lambda n: parts[n])
-                with torch.no_grad():
-                    memo[node] = node.target(*args, **kwargs)  # type: ignore[operator]
-    return memo[node]

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import math
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, fx
 
 from pyquant.config import SiteConfig
 from pyquant.graph.aten import aten, batch_factor, is_float, uses
 from pyquant.graph.capture import Captured
-from pyquant.graph.grid import Edge
+from pyquant.graph.grid import Edge, qparams_of
+from pyquant.graph.layout import BATCH, Atom, Layout, Stored
 from pyquant.graph.normalize.elementwise import scalar_factor
 from pyquant.graph.sites.base import Match, Site, register
+from pyquant.numerics import derive_add, derive_dyadic
 
 if TYPE_CHECKING:
     from pyquant.graph.lower import Lowering
@@ -47,8 +52,32 @@ class AddSite(Site):
         return torch.ops.pyquant.add(*self.grid(0, a), *self.grid(1, b), *self.y_grid)
 
     def lower(self, to: Lowering, node: fx.Node) -> None:
-        """One ADD; the second operand is laid out like the first."""
-        to.add(self, node)
+        """One ADD. The first operand must be computed and full-size; the second is laid out like it."""
+        a, b = to.operand(node.args[0]), to.operand(node.args[1])
+        shape = tuple(node.meta["pq_shape"])
+        if isinstance(a.value, Stored) or (a.shape != shape and b.shape == shape):
+            a, b = b, a
+        a = a if a.shape == shape else a.expand(shape)
+        a, x = to.elements(a)
+        if isinstance(b.value, Stored):
+            y = to.builder.constant(_laid_like(a, b), grid=b.value.grid)
+            other = to.builder.reshape(y, x.shape) if y.shape != x.shape else y
+        else:
+            b = b if b.shape == shape else b.expand(shape)
+            if not b.dense or a.axes != b.axes:
+                a, x = to.elements(to.materialise(a))
+                b = to.materialise(b)
+            other = to.shaped(b, x.shape)
+        grid = qparams_of(self.output)
+        constants = derive_add(to.grid_of(a).scale, to.grid_of(b).scale, grid.scale)
+        to.put(node, a.onto(to.builder.add(x, other, constants, grid, name=self.name)))
+
+
+def _laid_like(a: Layout, b: Layout) -> npt.NDArray[Any]:
+    """A constant in the shape of an edge, stored in the edge's order."""
+    full = np.broadcast_to(b.array(b.value.array), [abs(size) for size in a.shape])
+    atoms = full.reshape([atom.size for atom in a.atoms])
+    return np.ascontiguousarray(atoms.transpose(a.physical()))
 
 
 @register
@@ -88,8 +117,12 @@ class ScaleSite(Site):
             value * self.factor, scale * self.factor, zero_point, low, high, *self.y_grid)
 
     def lower(self, to: Lowering, node: fx.Node) -> None:
-        """One REQUANTIZE."""
-        to.scale(self, node)
+        """One REQUANTIZE, with float32 arithmetic on the scale as in `integer`."""
+        layout, x = to.elements(to.operand(node.args[0]))
+        grid = qparams_of(self.output)
+        stretched = np.float32(to.grid_of(layout).scale) * np.float32(self.factor)
+        factor = derive_dyadic(float(stretched) / grid.scale)
+        to.put(node, layout.onto(to.builder.requantize(x, factor, grid, name=self.name)))
 
 
 @register
@@ -134,5 +167,41 @@ class MeanSite(Site):
         return torch.ops.pyquant.mean(*self.grid(0, x), self.dim, self.keepdim, *self.y_grid)
 
     def lower(self, to: Lowering, node: fx.Node) -> None:
-        """One MEAN."""
-        to.mean(self, node)
+        """One MEAN over neighbouring axes; the sum does not care about their order."""
+        layout = to.operand(node.args[0])
+        rank = len(layout.axes)
+        order = [d for d in range(rank) if d not in self.dim]
+        first = next((i for i, d in enumerate(order) if d > self.dim[0]), len(order))
+        order[first:first] = self.dim
+        permuted = layout.permute(order)
+        if not _adjacent(permuted, range(first, first + len(self.dim))) or isinstance(layout.value, Stored):
+            permuted = to.materialise(permuted)
+        reduced = [a for axis in permuted.axes[first:first + len(self.dim)] for a in axis]
+        count = math.prod(a.size for a in reduced)
+        inner = min((a.stride for a in reduced), default=1)
+        x = to.shaped(permuted, (permuted.size // (count * inner), count, inner))
+        grid = qparams_of(self.output)
+        factor = derive_dyadic(to.grid_of(permuted).scale / (count * grid.scale))
+        y = to.builder.mean(x, 1, factor, grid, name=self.name)
+        block = count * inner
+        kept: list[tuple[Atom, ...]] = [
+            tuple(a if a == BATCH or a.stride < block else Atom(a.size, a.stride // count) for a in axis)
+            for i, axis in enumerate(permuted.axes) if not first <= i < first + len(self.dim)
+        ]
+        if self.keepdim:
+            for d in sorted(self.dim):
+                kept.insert(d, ())
+        to.put(node, Layout(y, permuted.size // count, ()).with_axes(kept))
+
+
+def _adjacent(layout: Layout, axes: range) -> bool:
+    """True if these axes fill one block of storage, whatever the order inside."""
+    if not layout.dense:
+        return False
+    atoms = [a for i in axes for a in layout.axes[i]]
+    step = min((a.stride for a in atoms), default=1)
+    for atom in sorted(atoms, key=lambda a: a.stride):
+        if atom.stride != step:
+            return False
+        step *= atom.size
+    return True

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, fx
 
 from pyquant.config import SiteConfig
+from pyquant.engine.spec import Value
+from pyquant.errors import CoverageError
 from pyquant.graph.aten import aten, is_float, uses
 from pyquant.graph.capture import Captured
-from pyquant.graph.grid import Edge
+from pyquant.graph.grid import Edge, qparams_of
+from pyquant.graph.layout import BATCH, Atom, CopyNeededError, Layout, atom_of
 from pyquant.graph.sites.base import Match, Site, register
+from pyquant.numerics import derive_attention, derive_mask
+from pyquant.qparams import QParams
 
 if TYPE_CHECKING:
     from pyquant.graph.lower import Lowering
@@ -68,5 +74,87 @@ class AttentionSite(Site):
             self.config.softmax, *self.y_grid)
 
     def lower(self, to: Lowering, node: fx.Node) -> None:
-        """One ATTENTION instruction that reads q, k, v with the strides they have."""
-        to.attention(self, node)
+        """One ATTENTION instruction that reads q, k, v with the strides they have.
+
+        The result is stored token by token, heads side by side, so that merging the heads is free.
+        """
+        parts = [_by_strides(to, to.operand(node.args[i])) for i in range(3)]
+        (q, q_at, (groups, heads, q_len, depth)), (k, k_at, (_, kv_heads, k_len, _)), (v, v_at, _) = parts
+        if groups != parts[1][2][0] or groups != parts[2][2][0]:
+            raise CoverageError(f"convert: {self.name}: q, k and v have different leading axes")
+        grids = [to.grid_of(to.operand(node.args[i])) for i in range(3)]
+        grid = qparams_of(self.output)
+        keep, mask_add, has_mask = self._masks(to, node.args[3], grids, (groups, heads, q_len, k_len))
+        constants = derive_attention(
+            self.config.softmax, *grids, grid, self.scale, depth, k_len, has_mask)  # type: ignore[arg-type]
+        token, group = heads * depth, heads * depth * q_len
+        y = to.builder.attention(
+            q, k, v, constants, grid, shape=(groups * q_len, token), groups=groups, heads=heads, kv_heads=kv_heads,
+            q_len=q_len, k_len=k_len, head_dim=depth, q_strides=q_at, k_strides=k_at, v_strides=v_at,
+            y_strides=(0, group, depth, token), keep=keep[0], keep_strides=keep[1], mask_add=mask_add[0],
+            mask_strides=mask_add[1], causal=self.is_causal, name=self.name)
+        rank = len(node.meta["pq_shape"])
+        lead: list[tuple[Atom, ...]] = [(BATCH, Atom(groups, group))]
+        head = (Atom(heads, depth),)
+        if rank == 3:  # [batch * heads, tokens, d]
+            axes = [(BATCH, *head)]
+        else:
+            axes = [*lead, *[()] * (rank - 4), head]
+        layout = Layout(y, groups * group, ()).with_axes([*axes, (Atom(q_len, token),), (Atom(depth, 1),)])
+        to.put(node, layout)
+
+    def _masks(self, to: Lowering, mask: object, grids: list[QParams], shape: tuple[int, ...]) -> tuple[
+        tuple[Any, tuple[int, int, int, int]], tuple[Any, tuple[int, int, int, int]], bool
+    ]:
+        """(keep, strides), (mask_add, strides), whether the constants must allow for an additive mask."""
+        none = (None, (0, 0, 0, 0))
+        if mask is None:
+            return none, none, False
+        array = to.constant(mask)
+        if array is None:
+            raise CoverageError(f"convert: {self.name}: its mask depends on an input; the engine takes constant masks")
+        groups, heads, q_len, k_len = shape
+        array = array.reshape((1,) * max(0, 4 - array.ndim) + array.shape)
+        lead = array.shape[:-3]
+        if int(np.prod(lead)) not in (1, groups):
+            raise CoverageError(f"convert: {self.name}: a mask of shape {array.shape} does not fit {shape}")
+        array = array.reshape(-1, *array.shape[-3:])
+        strides = _broadcast_strides(array.shape)
+        if array.dtype == np.bool_:
+            return (array.astype(np.uint8), strides), none, False
+        masks = derive_mask(array, grids[0].scale, grids[1].scale, self.scale)
+        return (
+            (masks.keep, strides) if masks.keep is not None else none,
+            (masks.mask_add, strides) if masks.mask_add is not None else none,
+            True,
+        )
+
+
+def _broadcast_strides(shape: tuple[int, ...]) -> tuple[int, int, int, int]:
+    """Strides of a contiguous array of four axes, 0 where an axis is 1."""
+    strides, step = [], 1
+    for size in reversed(shape):
+        strides.append(0 if size == 1 else step)
+        step *= size
+    a, b, c, d = reversed(strides)
+    return a, b, c, d
+
+
+def _by_strides(to: Lowering, layout: Layout) -> tuple[Value, tuple[int, int, int, int], tuple[int, int, int, int]]:
+    """(value, (offset, group, head, token), (groups, heads, tokens, d)) of an operand [.., heads, tokens, d]."""
+    for attempt in (layout, to.materialise(layout) if not layout.standard else layout):
+        try:
+            axes = attempt.axes
+            depth = atom_of(axes[-1])
+            if depth.size > 1 and depth.stride != 1:
+                raise CopyNeededError("the head is not contiguous")
+            token, head = atom_of(axes[-2]), atom_of(axes[-3])
+            lead = [atom for axis in axes[:-3] for atom in axis if atom != BATCH]
+            if len(lead) > 1:
+                raise CopyNeededError("several leading axes")
+            group = lead[0] if lead else Atom(1, 0)
+            where = (attempt.offset, group.stride, head.stride, token.stride)
+            return to.stored(attempt), where, (group.size, head.size, token.size, depth.size)
+        except CopyNeededError:
+            continue
+    raise CoverageError("convert: an attention operand has more leading axes than one window axis")

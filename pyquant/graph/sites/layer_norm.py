@@ -11,8 +11,9 @@ from torch import Tensor, fx
 from pyquant.config import SiteConfig
 from pyquant.graph.aten import aten, uses
 from pyquant.graph.capture import Captured
-from pyquant.graph.grid import Edge
+from pyquant.graph.grid import Edge, qparams_of
 from pyquant.graph.sites.base import Match, Site, register
+from pyquant.numerics import derive_layernorm
 
 if TYPE_CHECKING:
     from pyquant.graph.lower import Lowering
@@ -62,4 +63,10 @@ class LayerNormSite(Site):
 
     def lower(self, to: Lowering, node: fx.Node) -> None:
         """One LAYERNORM over the rows as they lie."""
-        to.layer_norm(self, node)
+        layout, x = to.rows(to.operand(node.args[0]))
+        grid = qparams_of(self.output)
+        constants = derive_layernorm(
+            self.channels, to.constant(node.args[1]), to.constant(node.args[2]), self.epsilon,
+            to.grid_of(layout).scale, grid.scale)
+        y = to.builder.layernorm(x, constants, grid, rms=self.rms, name=self.name)
+        to.put(node, layout.onto(y))

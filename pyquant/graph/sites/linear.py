@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, fx
@@ -11,8 +12,9 @@ from torch import Tensor, fx
 from pyquant.config import SiteConfig
 from pyquant.graph.aten import aten, depends_on_inputs, uses
 from pyquant.graph.capture import Captured
-from pyquant.graph.grid import Edge
+from pyquant.graph.grid import Edge, qparams_of
 from pyquant.graph.sites.base import Match, Site, register
+from pyquant.numerics import derive_gemm, derive_weight_scale
 from pyquant.observers import mse_weight_scale
 
 if TYPE_CHECKING:
@@ -67,4 +69,17 @@ class LinearSite(Site):
 
     def lower(self, to: Lowering, node: fx.Node) -> None:
         """One GEMM over the rows as they lie."""
-        to.gemm(self, node)
+        layout, x = to.rows(to.operand(node.args[0]))
+        weight, bias = to.constant(node.args[1]), to.constant(node.args[2])
+        assert weight is not None
+        grid, bits = qparams_of(self.output), self.config.weight_bits
+        x_scale = to.grid_of(layout).scale
+        scale = derive_weight_scale(weight, bias, x_scale, bits)
+        if self.weight_scale is not None:
+            # The bias rule still holds: a bias that int32 cannot carry widens its channel's scale.
+            chosen = self.weight_scale.detach().cpu().numpy()
+            floor = derive_weight_scale(weight[:, :0], bias, x_scale, bits)
+            scale = chosen if bias is None else np.where(bias != 0, np.maximum(chosen, floor), chosen)
+        constants = derive_gemm(weight, bias, scale, x_scale, grid.scale, bits)
+        y = to.builder.gemm(x, constants, grid, name=self.name)
+        to.put(node, layout.with_rows(y, weight.shape[0]))

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import math
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, fx
 
+from pyquant import ops
 from pyquant.config import SiteConfig
+from pyquant.engine.spec import Value
 from pyquant.graph.aten import aten, depends_on_inputs, is_float, uses
 from pyquant.graph.capture import Captured
-from pyquant.graph.grid import Edge
+from pyquant.graph.grid import Edge, qparams_of
+from pyquant.graph.layout import BATCH, Atom, Layout, Stored, dense_layout, quantized
 from pyquant.graph.sites.base import Match, Site, register
+from pyquant.numerics import derive_dyadic
+from pyquant.qparams import QParams
 
 if TYPE_CHECKING:
     from pyquant.graph.lower import Lowering
@@ -58,7 +64,35 @@ class ConcatSite(Site):
 
     def lower(self, to: Lowering, node: fx.Node) -> None:
         """REQUANTIZE each part, then one CONCAT."""
-        to.concat(self, node)
+        grid = qparams_of(self.output)
+        shape = tuple(node.meta["pq_shape"])
+        outer = math.prod(abs(s) for s in shape[:self.dim])
+        tail = math.prod(abs(s) for s in shape[self.dim + 1:])
+        parts = [self._part(to, part, grid, outer, tail) for part in node.args]
+        y = to.builder.concat(parts, 1, name=self.name)
+        to.put(node, dense_layout(y, shape))
+
+    def _part(self, to: Lowering, part: Any, grid: QParams, outer: int, tail: int) -> Value:
+        """One part on the output grid, as [outer, length * tail]."""
+        if part[1] is None:
+            layout = to.constant_layout(part[0], grid)
+        else:
+            layout = to.operand(part)
+            source = to.grid_of(layout)
+            if isinstance(layout.value, Stored):
+                moved = ops.requantize(
+                    layout.value.array, **derive_dyadic(source.scale / grid.scale).keywords(),
+                    x_zero_point=source.zero_point, zero_point=grid.zero_point, quant_min=grid.quant_min,
+                    quant_max=grid.quant_max, dtype=grid.dtype)
+                layout = layout.onto(Stored(moved, grid))
+            else:
+                layout, x = to.elements(layout)
+                layout = layout.onto(to.builder.requantize(x, derive_dyadic(source.scale / grid.scale), grid))
+        layout = to.materialise(layout)
+        value = to.shaped(layout, (outer, abs(layout.shape[self.dim]) * tail))
+        if not value.batched and outer > 1:
+            value = to.builder.copy(value, value.shape, (value.shape[1], 1), batched=True)
+        return value
 
 
 @register
@@ -88,7 +122,15 @@ class EmbeddingSite(Site):
 
     def lower(self, to: Lowering, node: fx.Node) -> None:
         """One GATHER."""
-        to.embedding(self, node)
+        grid = qparams_of(self.output)
+        table = to.constant(node.args[0])
+        assert table is not None
+        rows = quantized(table, grid)
+        index, value = to.elements(to.index(node.args[1]))
+        y = to.builder.gather(value, rows, grid, name=self.name)
+        width = table.shape[1]
+        axes = [tuple(a if a == BATCH else Atom(a.size, a.stride * width) for a in axis) for axis in index.axes]
+        to.put(node, Layout(y, index.size * width, ()).with_axes([*axes, (Atom(width, 1),)]))
 
 
 class QuantizeSite(Site):
@@ -112,7 +154,13 @@ class QuantizeSite(Site):
 
     def lower(self, to: Lowering, node: fx.Node) -> None:
         """An input of the program, or a constant."""
-        to.quantize(self, node)
+        grid = qparams_of(self.output)
+        source = node.args[0]
+        array = to.constant(source)
+        if array is not None:
+            to.edges[node] = dense_layout(Stored(quantized(array, grid), grid), array.shape)
+        else:
+            to.put(node, to.input(source, self.name, grid))
 
 
 class RequantizeSite(Site):
@@ -136,4 +184,7 @@ class RequantizeSite(Site):
 
     def lower(self, to: Lowering, node: fx.Node) -> None:
         """One REQUANTIZE."""
-        to.requantize(self, node)
+        layout, x = to.elements(to.operand(node.args[0]))
+        grid = qparams_of(self.output)
+        factor = derive_dyadic(to.grid_of(layout).scale / grid.scale)
+        to.put(node, layout.onto(to.builder.requantize(x, factor, grid, name=self.name)))

@@ -13,8 +13,9 @@ from pyquant.config import SiteConfig
 from pyquant.graph.aten import aten
 from pyquant.graph.capture import Captured
 from pyquant.graph.functional import quick_gelu
-from pyquant.graph.grid import Edge
+from pyquant.graph.grid import Edge, qparams_of
 from pyquant.graph.sites.base import Match, Site, register
+from pyquant.numerics import derive_table
 
 if TYPE_CHECKING:
     from pyquant.graph.lower import Lowering
@@ -75,4 +76,7 @@ class UnarySite(Site):
 
     def lower(self, to: Lowering, node: fx.Node) -> None:
         """One TABLE over the elements as they lie."""
-        to.unary(self, node)
+        layout, x = to.elements(to.operand(node.args[0]))
+        grid = qparams_of(self.output)
+        table = derive_table(self.function, to.grid_of(layout), grid)
+        to.put(node, layout.onto(to.builder.table(x, table, grid, name=self.name)))

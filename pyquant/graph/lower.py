@@ -1,0 +1,290 @@
+"""From a calibrated Prepared to an integer program.
+
+Each site lowers itself (`Site.lower`); what stands here is what they share: operands as layouts, views, copies where
+a layout cannot be had for nothing, constants, and the program's inputs and outputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from torch import fx
+
+from pyquant.engine import IntegerModel, ProgramBuilder
+from pyquant.engine.spec import Value
+from pyquant.errors import CoverageError
+from pyquant.graph.aten import aten, is_view, kind_of, uses
+from pyquant.graph.layout import BATCH, CopyNeededError, Layout, Stored, dense_layout, quantized
+from pyquant.graph.prepared import Prepared
+from pyquant.graph.values import constant_of
+from pyquant.qparams import QParams
+
+__all__ = ["Lowering", "lower_nodes"]
+
+MAX_COPY_AXES = 8  # PQ_MAX_DIMS
+
+
+class Lowering:
+    """The state of one lowering: which layout each graph node has in the program under construction."""
+
+    def __init__(self, prepared: Prepared) -> None:
+        self.prepared = prepared
+        self.builder = ProgramBuilder()
+        self.edges: dict[fx.Node, Layout] = {}
+        self.tuples: dict[fx.Node, list[Layout]] = {}
+        self.memo: dict[fx.Node, Any] = {}
+        self.views: dict[str, dict[str, Any]] = {}  # site -> how its stored integers make the edge
+
+    # -- values ---------------------------------------------------------------------------------------------------
+
+    def constant(self, node: Any) -> npt.NDArray[Any] | None:
+        """The value of a parameter expression; None if the node is None or depends on an input."""
+        if not isinstance(node, fx.Node):
+            return None
+        value = constant_of(self.prepared, node, self.memo)
+        return None if value is None else value.detach().cpu().numpy()
+
+    def constant_layout(self, node: fx.Node, grid: QParams) -> Layout:
+        """A float constant on a grid. One that is repeated over the batch is taken before the repetition."""
+        array = self.constant(node)
+        if array is not None:
+            return dense_layout(Stored(quantized(array, grid), grid), array.shape)
+        source = node.args[0]
+        if not is_view(node) or not isinstance(source, fx.Node):
+            raise CoverageError(f"convert: {node.name} ({kind_of(node)}) is not a constant")
+        return _apply(self.constant_layout(source, grid), node)
+
+    def index(self, node: fx.Node) -> Layout:
+        """Indices (token ids) that come from an input of the program."""
+        if node not in self.edges:
+            if node.op == "placeholder":
+                self.edges[node] = self.input(node, node.name, None, "int32")
+            elif is_view(node) and isinstance(node.args[0], fx.Node):
+                self.edges[node] = _apply(self.index(node.args[0]), node)
+            else:
+                raise CoverageError(f"convert: indices computed by {kind_of(node)} have no integer form")
+        return self.edges[node]
+
+    def operand(self, argument: Any) -> Layout:
+        """The layout of an edge argument ``(value, scale, zero_point)`` of a site."""
+        return self.layout(argument[0])
+
+    def layout(self, node: fx.Node) -> Layout:
+        """The layout of a node, worked out through views."""
+        if node not in self.edges:
+            if not is_view(node):
+                raise CoverageError(f"convert: {node.name} ({kind_of(node)}) has no integer form")
+            self.edges[node] = self._view(node)
+        return self.edges[node]
+
+    def put(self, node: fx.Node, layout: Layout) -> None:
+        """Record the result of a site."""
+        self.edges[node] = layout
+        if isinstance(layout.value, Value) and layout.dense:
+            self.views[layout.value.name] = _view_of(layout)
+
+    def grid_of(self, layout: Layout) -> QParams:
+        """The grid of an edge."""
+        grid = layout.value.grid
+        assert isinstance(grid, QParams)
+        return grid
+
+    def stored(self, layout: Layout) -> Value:
+        """The value behind a layout, as part of the program."""
+        if isinstance(layout.value, Stored):
+            return self.builder.constant(layout.value.array, grid=layout.value.grid)
+        value = layout.value
+        assert isinstance(value, Value)
+        return value
+
+    def shaped(self, layout: Layout, shape: Sequence[int]) -> Value:
+        """The value behind a layout under another per-sample shape (no work)."""
+        value = self.stored(layout)
+        return value if value.shape == tuple(shape) else self.builder.reshape(value, tuple(shape))
+
+    def rows(self, layout: Layout) -> tuple[Layout, Value]:
+        """An edge as a matrix of rows over its last axis, in whatever order the rows lie."""
+        if not layout.rows or isinstance(layout.value, Stored):
+            layout = self.materialise(layout)
+        channels = abs(layout.shape[-1])
+        value = self.stored(layout)
+        if not value.shape or value.shape[-1] != channels:
+            value = self.shaped(layout, (layout.size // max(channels, 1), channels))
+        return layout, value
+
+    def elements(self, layout: Layout) -> tuple[Layout, Value]:
+        """An edge whose elements may be visited in any order."""
+        if not layout.dense or isinstance(layout.value, Stored):
+            layout = self.materialise(layout)
+        return layout, self.stored(layout)
+
+    def materialise(self, layout: Layout) -> Layout:
+        """A copy stored in the order of the axes."""
+        if isinstance(layout.value, Stored):
+            return dense_layout(Stored(layout.array(layout.value.array), layout.value.grid), layout.shape)
+        if layout.standard:
+            return layout
+        atoms = layout.atoms
+        if len(atoms) > MAX_COPY_AXES:
+            raise CoverageError(f"convert: a view of {len(atoms)} axes; the engine copies at most {MAX_COPY_AXES}")
+        batched = any(BATCH in axis for axis in layout.axes)
+        value = self.builder.copy(
+            layout.value, [a.size for a in atoms], [a.stride for a in atoms], layout.offset, batched=batched)
+        return dense_layout(value, layout.shape)
+
+    # -- views ----------------------------------------------------------------------------------------------------
+
+    def _view(self, node: fx.Node) -> Layout:
+        source = node.args[0]
+        assert isinstance(source, fx.Node)
+        if kind_of(node) == "getitem":
+            if source not in self.tuples:
+                self.tuples[source] = self._parts(source)
+            index = node.args[1]
+            assert isinstance(index, int)
+            return self.tuples[source][index]
+        layout = self.layout(source)
+        try:
+            return _apply(layout, node)
+        except CopyNeededError:
+            return _apply(self.materialise(layout), node)
+
+    def _parts(self, node: fx.Node) -> list[Layout]:
+        source = node.args[0]
+        assert isinstance(source, fx.Node)
+        layout = self.layout(source)
+        try:
+            return _split(layout, node)
+        except CopyNeededError:
+            return _split(self.materialise(layout), node)
+
+    # -- inputs and outputs ---------------------------------------------------------------------------------------
+
+    def input(self, node: fx.Node, name: str, grid: QParams | None, dtype: str | None = None) -> Layout:
+        """An argument of the program; its batch axis is outermost in storage wherever it stands in the edge."""
+        shape = _shape(node)
+        plain = dense_layout(None, shape)
+        sizes = [abs(size) for size in shape]
+        if shape and shape[0] == -1:
+            sizes = sizes[1:]
+        value = self.builder.input(name, sizes, grid, dtype=dtype, batched=any(s < 0 for s in shape))
+        return plain.onto(value)
+
+    def output(self, node: fx.Node) -> Value:
+        """A result: stored in the order of its axes, batch first."""
+        layout = self.layout(node)
+        if isinstance(layout.value, Stored):
+            raise CoverageError(f"convert: output {node.name} is a constant")
+        layout = self.materialise(layout)
+        shape = [abs(size) for size in layout.shape]
+        if layout.shape and layout.shape[0] == -1:
+            shape = shape[1:]
+        return self.shaped(layout, shape)
+
+
+def lower_nodes(
+    prepared: Prepared, nodes: Iterable[fx.Node], inputs: Callable[[Lowering], None], outputs: Sequence[fx.Node],
+    structure: Any, metadata: dict[str, Any],
+) -> IntegerModel:
+    """Lower some nodes of a graph, in order, to a program.
+
+    Parameters
+    ----------
+    nodes : iterable of torch.fx.Node
+        Sites among them lower themselves; views are worked out when they are read.
+    inputs : callable
+        Declares inputs that no quantize site declares.
+    outputs : sequence of torch.fx.Node
+        Edges that the program returns.
+    structure : JSON tree or None
+        See `pyquant.engine.structure`.
+    metadata : dict
+        Stored with the program; ``views`` is added.
+    """
+    to = Lowering(prepared)
+    inputs(to)
+    for node in nodes:
+        if node.op == "call_module":
+            site: Any = prepared.get_submodule(str(node.target))
+            site.lower(to, node)
+    values = [to.output(node) for node in outputs]
+    return to.builder.finish(values, structure=structure, metadata={**metadata, "views": to.views})
+
+
+def _shape(node: fx.Node) -> tuple[int, ...]:
+    shape = node.meta.get("pq_shape")
+    if shape is None:
+        raise CoverageError(f"convert: the shape of {node.name} is no multiple of the batch")
+    return tuple(shape)
+
+
+def _apply(layout: Layout, node: fx.Node) -> Layout:
+    args = node.args
+    rank = len(layout.axes)
+    if uses(node, aten.permute.default):
+        return layout.permute([int(d) % rank for d in args[1]])  # type: ignore[union-attr, arg-type]
+    if uses(node, aten.transpose.int):
+        order = list(range(rank))
+        a, b = int(args[1]) % rank, int(args[2]) % rank  # type: ignore[arg-type]
+        order[a], order[b] = order[b], order[a]
+        return layout.permute(order)
+    if uses(node, aten.t.default):
+        return layout.permute(list(reversed(range(rank))))
+    if uses(node, aten.unsqueeze.default):
+        return layout.unsqueeze(int(args[1]))  # type: ignore[arg-type]
+    if uses(node, aten.squeeze.dim):
+        return layout.squeeze([int(args[1])])  # type: ignore[arg-type]
+    if uses(node, aten.squeeze.dims):
+        return layout.squeeze([int(d) for d in args[1]])  # type: ignore[union-attr, arg-type]
+    if uses(node, aten.squeeze.default):
+        return layout.squeeze(range(rank))
+    if uses(node, aten.expand.default):
+        return layout.expand(_shape(node))
+    if uses(node, aten.select.int):
+        return layout.select(int(args[1]) % rank, int(args[2]))  # type: ignore[arg-type]
+    if uses(node, aten.slice.Tensor):
+        dim, start, stop, step = (*args[1:], *(0, None, None, 1)[len(args) - 1:])
+        return layout.slice(
+            int(dim) % rank, 0 if start is None else int(start),  # type: ignore[arg-type]
+            2**62 if stop is None else int(stop), int(step))  # type: ignore[arg-type]
+    if uses(node, aten.clone.default, aten.contiguous.default, aten.alias.default, aten.detach.default):
+        return layout
+    return layout.reshape(_shape(node))  # view, reshape, flatten, unflatten
+
+
+def _split(layout: Layout, node: fx.Node) -> list[Layout]:
+    rank = len(layout.axes)
+    if uses(node, aten.unbind.int):
+        dim = int(node.args[1]) % rank if len(node.args) > 1 else 0  # type: ignore[arg-type]
+        return [layout.select(dim, i) for i in range(abs(layout.shape[dim]))]
+    dim = int(node.args[2]) % rank if len(node.args) > 2 else 0  # type: ignore[arg-type]
+    length = abs(layout.shape[dim])
+    sizes = node.args[1]
+    if uses(node, aten.chunk.default):
+        sizes = -(-length // int(sizes))  # type: ignore[arg-type]
+    if isinstance(sizes, int):
+        sizes = [min(sizes, length - start) for start in range(0, length, sizes)]
+    starts = np.concatenate([[0], np.cumsum(sizes)])  # type: ignore[arg-type]
+    return [layout.slice(dim, int(a), int(b), 1) for a, b in zip(starts[:-1], starts[1:])]
+
+
+def _view_of(layout: Layout) -> dict[str, Any]:
+    """How stored integers [batch, size] make the edge: reshape to sizes, transpose, reshape to shape (-c: c * batch)."""
+    atoms = layout.atoms
+    physical = layout.physical()
+    place = {index: i + 1 for i, index in enumerate(physical)}
+    order, number, batched = [], 0, False
+    for axis in layout.axes:
+        for atom in axis:
+            if atom == BATCH:
+                order.append(0)
+                batched = True
+            else:
+                order.append(place[number])
+                number += 1
+    if not batched:
+        order.insert(0, 0)
+    return {"sizes": [atoms[i].size for i in physical], "order": order, "shape": list(layout.shape)}
