@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 
-from pyquant import IntegerModel, _C, numerics, ops
+from pyquant import _C, IntegerModel, numerics, ops
 from tests.safety.programs import arguments, block
 
 GRID = (0.05, 0, -128, 127)
