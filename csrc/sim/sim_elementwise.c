@@ -74,7 +74,8 @@ pq_status pq_sim_mean(const pq_exec *exec, size_t outer, size_t reduce, size_t i
                          .out = pq_sim_clamp(y_q)};
     pq_status status = check_grids(exec, op, x_q, y_q);
     if (status == PQ_OK && reduce == 0) {
-        status = pq_fail(exec, PQ_ERR_VALUE, "%s: expected the mean of 1 to 32767 elements, got 0", op);
+        status =
+            pq_fail(exec, PQ_ERR_VALUE, "%s: expected the mean of 1 to 32767 elements, got 0", op);
     }
     if (status != PQ_OK ||
         (status = pq_sim_count(exec, op, outer, reduce, inner, &x_count)) != PQ_OK ||

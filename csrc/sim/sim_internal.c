@@ -44,8 +44,8 @@ pq_status pq_sim_count(const pq_exec *exec, const char *op, size_t a, size_t b, 
                        size_t *count) {
     size_t ab = 0;
     if (!pq_mul_size(a, b, &ab) || !pq_mul_size(ab, c, count)) {
-        return pq_fail(exec, PQ_ERR_OVERFLOW, "%s: expected %zu * %zu * %zu elements to fit in memory",
-                       op, a, b, c);
+        return pq_fail(exec, PQ_ERR_OVERFLOW,
+                       "%s: expected %zu * %zu * %zu elements to fit in memory", op, a, b, c);
     }
     return PQ_OK;
 }

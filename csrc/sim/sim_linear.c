@@ -33,8 +33,9 @@ pq_status pq_sim_linear(const pq_exec *exec, size_t m, size_t n, size_t k, const
     size_t w_count = 0, x_count = 0, y_count = 0;
     pq_status status = pq_affine_check(exec, op, "x", x_q);
     if (status == PQ_OK && pq_sim_type(x_q) != PQ_S8) {
-        status = pq_fail(exec, PQ_ERR_VALUE, "%s: expected the range of x inside int8, got [%d, %d]",
-                         op, x_q.quant_min, x_q.quant_max);
+        status =
+            pq_fail(exec, PQ_ERR_VALUE, "%s: expected the range of x inside int8, got [%d, %d]", op,
+                    x_q.quant_min, x_q.quant_max);
     }
     if (status != PQ_OK || (status = pq_affine_check(exec, op, "y", y_q)) != PQ_OK ||
         (status = pq_sim_count(exec, op, n, k, 1, &w_count)) != PQ_OK ||
@@ -51,7 +52,8 @@ pq_status pq_sim_linear(const pq_exec *exec, size_t m, size_t n, size_t k, const
         (status = pq_sim_alloc(exec, op, y_count, pq_dtype_size(y_type), &y_int)) != PQ_OK) {
         goto done;
     }
-    if ((status = channel_scales(exec, n, k, w, bias, w_scale, x_q.scale, w_bits, scale)) != PQ_OK ||
+    if ((status = channel_scales(exec, n, k, w, bias, w_scale, x_q.scale, w_bits, scale)) !=
+            PQ_OK ||
         (status = pq_derive_gemm(exec, n, k, w, bias, scale, w_bits, x_q.scale, y_q.scale, w_int,
                                  bias_int, multiplier, shift)) != PQ_OK) {
         goto done;

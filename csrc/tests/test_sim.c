@@ -89,9 +89,9 @@ static void test_linear(void) {
     CHECK_SAME(got, want, M * N * sizeof(float));
 }
 
-/* One output channel, one weight of 1 on a given scale of 1/4 (w_q = 4), x = 2 (x_q = 2 on scale 1). A bias of
- * 2^30 * 3/4 would need 3 * 2^30 units of 1/4: the scale is raised to 3/4, w_q = rne(4/3) = 1, bias
- * 2^30: y = 2^30 + 2 units of 3/4. */
+/* One output channel, one weight of 1 on a given scale of 1/4 (w_q = 4), x = 2 (x_q = 2 on scale
+ * 1). A bias of 2^30 * 3/4 would need 3 * 2^30 units of 1/4: the scale is raised to 3/4, w_q =
+ * rne(4/3) = 1, bias 2^30: y = 2^30 + 2 units of 3/4. */
 static void test_given_scale_yields_to_bias(void) {
     const pq_affine unit = {1.0F, 0, -128, 127}, big = {0x1p20F, 0, -32768, 32767};
     const float one = 1.0F, two = 2.0F, quarter = 0.25F, bias = 0.75F * 0x1p30F;
@@ -127,8 +127,8 @@ static void test_layernorm(void) {
                                   .gain = gain,
                                   .offset = offset,
                                   .out = clamp_of(other)};
-        CHECK_OK(pq_derive_layernorm(&serial, C, w, b, 1e-5, wide.scale, other.scale,
-                                     &args.epsilon, gain, offset, &args.shift));
+        CHECK_OK(pq_derive_layernorm(&serial, C, w, b, 1e-5, wide.scale, other.scale, &args.epsilon,
+                                     gain, offset, &args.shift));
         quantize(ROWS * C, x, &wide, x16);
         CHECK_OK(pq_layernorm(&serial, &args));
         dequantize(ROWS * C, y8, &other, want);
@@ -178,8 +178,8 @@ static void test_elementwise(void) {
                          .y = y16,
                          .x_zero_point = byte.zero_point,
                          .out = clamp_of(wide)};
-    CHECK_OK(pq_derive_dyadic(&serial, (double)byte.scale / (10.0 * (double)wide.scale),
-                              &mean.requant));
+    CHECK_OK(
+        pq_derive_dyadic(&serial, (double)byte.scale / (10.0 * (double)wide.scale), &mean.requant));
     CHECK_OK(pq_mean(&serial, &mean));
     dequantize(24, y16, &wide, want);
     CHECK_OK(pq_sim_mean(&serial, 4, 10, 6, x, byte, wide, got));
@@ -193,8 +193,8 @@ static void test_elementwise(void) {
                                      .y = y16,
                                      .x_zero_point = byte.zero_point,
                                      .out = clamp_of(wide)};
-    CHECK_OK(pq_derive_dyadic(&serial, (double)byte.scale / (double)wide.scale,
-                              &requantize.requant));
+    CHECK_OK(
+        pq_derive_dyadic(&serial, (double)byte.scale / (double)wide.scale, &requantize.requant));
     CHECK_OK(pq_requantize_n(&serial, &requantize));
     dequantize(N, y16, &wide, want);
     CHECK_OK(pq_sim_requantize(&serial, N, x, byte, wide, got));
@@ -260,8 +260,8 @@ static void compose_attention(const pq_sim_attention_args *sim, bool has_mask) {
         args.keep_strides[3] = args.mask_strides[3] = S;
         args.keep_strides[4] = args.mask_strides[4] = 1;
     }
-    CHECK_OK(pq_derive_attention(&serial, sim->method, byte, other, byte, other, 0.3, D, S, has_mask,
-                                 &args.softmax, &args.requant));
+    CHECK_OK(pq_derive_attention(&serial, sim->method, byte, other, byte, other, 0.3, D, S,
+                                 has_mask, &args.softmax, &args.requant));
     CHECK_OK(pq_attention_s8(&serial, &args));
     dequantize(B * H * T * D, y8, &other, want);
 }

@@ -1,4 +1,5 @@
-/* The third driver behind pq_exec: torch's own parallel_for, so that torch.set_num_threads holds. */
+/* The third driver behind pq_exec: torch's own parallel_for, so that torch.set_num_threads holds.
+ */
 #include <algorithm>
 #include <atomic>
 #include <cstdlib>
@@ -35,7 +36,8 @@ pq_status torch_parallel_for(const pq_exec *exec, size_t count, size_t grain, pq
     return PQ_OK;
 }
 
-/* PYQUANT_ISA is read once, here; a name that is wrong is reported by every op, not by the loader. */
+/* PYQUANT_ISA is read once, here; a name that is wrong is reported by every op, not by the loader.
+ */
 std::string limit_isa() {
     const char *name = std::getenv("PYQUANT_ISA");
     switch (pq_isa_limit(name)) {

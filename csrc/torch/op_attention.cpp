@@ -5,7 +5,8 @@ namespace {
 
 const char op[] = "attention";
 
-/* [.., heads, len, d] as [batch, heads, len, d]: a view where the strides allow it, d contiguous. */
+/* [.., heads, len, d] as [batch, heads, len, d]: a view where the strides allow it, d contiguous.
+ */
 Tensor as_4d(const char *name, const Tensor &x) {
     checked(op, name, x);
     const Shape s = shape_of(x);
@@ -110,7 +111,8 @@ Tensor attention(const Tensor &q, const Tensor &q_scale, const Tensor &q_zero_po
     if (attn_mask) {
         Shape target = shape_of(q);
         target.back() = k4.size(2);
-        if (attn_mask->scalar_type() == torch::headeronly::ScalarType::Bool && attn_mask->is_cpu()) {
+        if (attn_mask->scalar_type() == torch::headeronly::ScalarType::Bool &&
+            attn_mask->is_cpu()) {
             mask = fold_mask(*attn_mask, target, args.keep_strides);
             args.keep = static_cast<const uint8_t *>(mask->const_data_ptr());
         } else {

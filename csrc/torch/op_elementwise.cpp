@@ -52,9 +52,8 @@ static pq_unary find_function(const std::string &name) {
 }
 
 Tensor unary(const Tensor &x, const Tensor &x_scale, const Tensor &x_zero_point,
-             int64_t x_quant_min, int64_t x_quant_max, StringHandle function,
-             const Tensor &y_scale, const Tensor &y_zero_point, int64_t y_quant_min,
-             int64_t y_quant_max) {
+             int64_t x_quant_min, int64_t x_quant_max, StringHandle function, const Tensor &y_scale,
+             const Tensor &y_zero_point, int64_t y_quant_min, int64_t y_quant_max) {
     static const char op[] = "unary";
     const pq_unary which = find_function(take(function));
     Call call(op);

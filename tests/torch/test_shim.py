@@ -15,7 +15,7 @@ from pyquant.torch_ops import new_histogram, new_minmax, observe, shim_loaded
 
 from .cases import BODIES, cases, op, wild
 
-needs_shim = pytest.mark.skipif(not shim_loaded(), reason="the shim was not built")
+needs_shim = pytest.mark.skipif(not shim_loaded(), reason="the shim is not loaded")
 
 
 @pytest.fixture
