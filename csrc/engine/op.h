@@ -23,7 +23,7 @@ typedef struct pq_engine_step {
     const pq_exec *exec;
     const pq_value *values;
     const pq_instruction *instruction;
-    size_t first, batch; /* this slice of the run: samples [first, first + batch) */
+    size_t first, batch;               /* this slice of the run: samples [first, first + batch) */
     const void *inputs[PQ_MAX_INPUTS]; /* NULL where absent, or packed and not kept */
     void *output;
     void *prepared; /* what op->prepare made */
@@ -39,8 +39,7 @@ typedef struct pq_engine_step {
 #define PQ_ENGINE_S32 (1u << PQ_S32)
 #define PQ_ENGINE_S64 (1u << PQ_S64)
 #define PQ_ENGINE_S8_S16 (PQ_ENGINE_S8 | PQ_ENGINE_S16)
-#define PQ_ENGINE_ANY \
-    (PQ_ENGINE_S8 | PQ_ENGINE_U8 | PQ_ENGINE_S16 | PQ_ENGINE_S32 | PQ_ENGINE_S64)
+#define PQ_ENGINE_ANY (PQ_ENGINE_S8 | PQ_ENGINE_U8 | PQ_ENGINE_S16 | PQ_ENGINE_S32 | PQ_ENGINE_S64)
 
 typedef struct pq_engine_port {
     unsigned types;
@@ -53,15 +52,24 @@ typedef struct pq_engine_range {
     int64_t low, high;
 } pq_engine_range;
 
-#define PQ_ENGINE_RANGE_BOOL {0, 1}
-#define PQ_ENGINE_RANGE_SIZE {0, PQ_MAX_VALUE_SIZE}
-#define PQ_ENGINE_RANGE_COUNT {1, PQ_MAX_VALUE_SIZE}
-#define PQ_ENGINE_RANGE_STRIDE {-PQ_MAX_VALUE_SIZE, PQ_MAX_VALUE_SIZE}
-#define PQ_ENGINE_RANGE_S8 {INT8_MIN, INT8_MAX}
-#define PQ_ENGINE_RANGE_S16 {INT16_MIN, INT16_MAX}
-#define PQ_ENGINE_RANGE_MULTIPLIER {0, INT32_MAX}
-#define PQ_ENGINE_RANGE_U32 {0, UINT32_MAX}
-#define PQ_ENGINE_RANGE_SHIFT {1, 62}
+#define PQ_ENGINE_RANGE_BOOL \
+    { 0, 1 }
+#define PQ_ENGINE_RANGE_SIZE \
+    { 0, PQ_MAX_VALUE_SIZE }
+#define PQ_ENGINE_RANGE_COUNT \
+    { 1, PQ_MAX_VALUE_SIZE }
+#define PQ_ENGINE_RANGE_STRIDE \
+    { -PQ_MAX_VALUE_SIZE, PQ_MAX_VALUE_SIZE }
+#define PQ_ENGINE_RANGE_S8 \
+    { INT8_MIN, INT8_MAX }
+#define PQ_ENGINE_RANGE_S16 \
+    { INT16_MIN, INT16_MAX }
+#define PQ_ENGINE_RANGE_MULTIPLIER \
+    { 0, INT32_MAX }
+#define PQ_ENGINE_RANGE_U32 \
+    { 0, UINT32_MAX }
+#define PQ_ENGINE_RANGE_SHIFT \
+    { 1, 62 }
 
 typedef struct pq_engine_op {
     const pq_engine_range *ranges; /* one per attribute */

@@ -160,8 +160,10 @@ static pq_status expect_cover(const pq_engine_check *check) {
     }
     if (!(done[0] && done[1] && done[2] && done[3]) ||
         !pq_engine_span_fits(4, dims, strides, layout[0], size)) {
-        return pq_engine_reject(check, "y_offset and the y strides do not cover the %lld elements "
-                                       "of the output once each", (long long)size);
+        return pq_engine_reject(check,
+                                "y_offset and the y strides do not cover the %lld elements "
+                                "of the output once each",
+                                (long long)size);
     }
     return PQ_OK;
 }
@@ -232,8 +234,8 @@ static pq_status validate(const pq_engine_check *check) {
 
 static pq_attention_args step_args(const pq_engine_step *step) {
     const int64_t *attrs = step->instruction->attrs;
-    pq_attention_args args = make_args(step->values, step->instruction, step->batch,
-                                       step->inputs[ATTENTION_TABLE]);
+    pq_attention_args args =
+        make_args(step->values, step->instruction, step->batch, step->inputs[ATTENTION_TABLE]);
     args.q = (const int8_t *)step->inputs[ATTENTION_Q] + attrs[PQ_ATTENTION_Q];
     args.k = (const int8_t *)step->inputs[ATTENTION_K] + attrs[PQ_ATTENTION_K];
     args.v = (const int8_t *)step->inputs[ATTENTION_V] + attrs[PQ_ATTENTION_V];
@@ -269,8 +271,12 @@ static pq_status execute(const pq_engine_step *step) {
 const pq_engine_op pq_engine_attention = {
     .ranges = ranges,
     .range_count = PQ_ATTENTION_ATTRS,
-    .inputs = {{PQ_ENGINE_S8, false}, {PQ_ENGINE_S8, false}, {PQ_ENGINE_S8, false},
-               {PQ_ENGINE_S16, true}, {PQ_ENGINE_U8, false}, {PQ_ENGINE_S32, true}},
+    .inputs = {{PQ_ENGINE_S8, false},
+               {PQ_ENGINE_S8, false},
+               {PQ_ENGINE_S8, false},
+               {PQ_ENGINE_S16, true},
+               {PQ_ENGINE_U8, false},
+               {PQ_ENGINE_S32, true}},
     .output = {PQ_ENGINE_S8, false},
     .validate = validate,
     .execute = execute,

@@ -35,8 +35,8 @@ static const pq_engine_range requantize_ranges[PQ_REQUANTIZE_ATTRS] = {
     [PQ_REQUANTIZE_QUANT_MAX] = PQ_ENGINE_RANGE_S16,
 };
 
-static pq_requantize_args requantize_args(const pq_value *values,
-                                          const pq_instruction *instruction, size_t batch) {
+static pq_requantize_args requantize_args(const pq_value *values, const pq_instruction *instruction,
+                                          size_t batch) {
     const int64_t *attrs = instruction->attrs;
     const pq_value *x = &values[instruction->inputs[0]], *y = &values[instruction->output];
     return (pq_requantize_args){
@@ -116,8 +116,10 @@ static pq_status validate_add(const pq_engine_check *check) {
         return status;
     }
     if (b->size != a->size && (b->size == 0 || a->size % b->size != 0)) {
-        return pq_engine_reject(check, "the %lld elements of input 1 do not divide the %lld of "
-                                       "input 0", (long long)b->size, (long long)a->size);
+        return pq_engine_reject(check,
+                                "the %lld elements of input 1 do not divide the %lld of "
+                                "input 0",
+                                (long long)b->size, (long long)a->size);
     }
     if (b->batched && !a->batched) {
         return pq_engine_reject(check, "input 1 is batched and input 0 is not: exchange them");

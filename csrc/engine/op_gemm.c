@@ -6,12 +6,9 @@
 enum { GEMM_X, GEMM_W, GEMM_BIAS, GEMM_MULTIPLIER, GEMM_SHIFT };
 
 static const pq_engine_range ranges[PQ_GEMM_ATTRS] = {
-    [PQ_GEMM_N] = PQ_ENGINE_RANGE_COUNT,
-    [PQ_GEMM_K] = PQ_ENGINE_RANGE_COUNT,
-    [PQ_GEMM_X_ZERO_POINT] = PQ_ENGINE_RANGE_S8,
-    [PQ_GEMM_ZERO_POINT] = PQ_ENGINE_RANGE_S16,
-    [PQ_GEMM_QUANT_MIN] = PQ_ENGINE_RANGE_S16,
-    [PQ_GEMM_QUANT_MAX] = PQ_ENGINE_RANGE_S16,
+    [PQ_GEMM_N] = PQ_ENGINE_RANGE_COUNT,         [PQ_GEMM_K] = PQ_ENGINE_RANGE_COUNT,
+    [PQ_GEMM_X_ZERO_POINT] = PQ_ENGINE_RANGE_S8, [PQ_GEMM_ZERO_POINT] = PQ_ENGINE_RANGE_S16,
+    [PQ_GEMM_QUANT_MIN] = PQ_ENGINE_RANGE_S16,   [PQ_GEMM_QUANT_MAX] = PQ_ENGINE_RANGE_S16,
 };
 
 static pq_gemm_pack_args pack_args(const pq_engine_check *check) {
@@ -66,7 +63,8 @@ static pq_status validate(const pq_engine_check *check) {
         return pq_engine_reject(check, "multiplier and shift go with an s8 or s16 output, and an "
                                        "s32 output has neither");
     }
-    if (raw && (attrs[PQ_GEMM_ZERO_POINT] || attrs[PQ_GEMM_QUANT_MIN] || attrs[PQ_GEMM_QUANT_MAX])) {
+    if (raw &&
+        (attrs[PQ_GEMM_ZERO_POINT] || attrs[PQ_GEMM_QUANT_MIN] || attrs[PQ_GEMM_QUANT_MAX])) {
         return pq_engine_reject(check,
                                 "zero_point, quant_min and quant_max must be 0 with an s32 output");
     }
@@ -96,16 +94,19 @@ static pq_status execute(const pq_engine_step *step) {
     const size_t n = (size_t)step->instruction->attrs[PQ_GEMM_N];
     const size_t k = (size_t)step->instruction->attrs[PQ_GEMM_K];
     const pq_value *x = &step->values[step->instruction->inputs[GEMM_X]];
-    return pq_gemm_s8s8_in(step->exec, pq_engine_elements(x, step->batch) / k,
-                           step->inputs[GEMM_X], k, step->prepared, step->output, n,
-                           step->workspace, step->workspace_size);
+    return pq_gemm_s8s8_in(step->exec, pq_engine_elements(x, step->batch) / k, step->inputs[GEMM_X],
+                           k, step->prepared, step->output, n, step->workspace,
+                           step->workspace_size);
 }
 
 const pq_engine_op pq_engine_gemm = {
     .ranges = ranges,
     .range_count = PQ_GEMM_ATTRS,
-    .inputs = {{PQ_ENGINE_S8, false}, {PQ_ENGINE_S8, true}, {PQ_ENGINE_S32, true},
-               {PQ_ENGINE_S32, true}, {PQ_ENGINE_U8, true}},
+    .inputs = {{PQ_ENGINE_S8, false},
+               {PQ_ENGINE_S8, true},
+               {PQ_ENGINE_S32, true},
+               {PQ_ENGINE_S32, true},
+               {PQ_ENGINE_U8, true}},
     .output = {PQ_ENGINE_S8_S16 | PQ_ENGINE_S32, false},
     .packed = 1u << GEMM_W | 1u << GEMM_BIAS | 1u << GEMM_MULTIPLIER | 1u << GEMM_SHIFT,
     .validate = validate,

@@ -23,11 +23,20 @@ static const pq_engine_range copy_ranges[PQ_COPY_ATTRS] = {
     [PQ_COPY_OFFSET] = PQ_ENGINE_RANGE_SIZE,
     [PQ_COPY_NDIM] = {0, PQ_MAX_DIMS},
     [PQ_COPY_DIM] = PQ_ENGINE_RANGE_SIZE,
-    PQ_ENGINE_RANGE_SIZE, PQ_ENGINE_RANGE_SIZE, PQ_ENGINE_RANGE_SIZE, PQ_ENGINE_RANGE_SIZE,
-    PQ_ENGINE_RANGE_SIZE, PQ_ENGINE_RANGE_SIZE, PQ_ENGINE_RANGE_SIZE,
+    PQ_ENGINE_RANGE_SIZE,
+    PQ_ENGINE_RANGE_SIZE,
+    PQ_ENGINE_RANGE_SIZE,
+    PQ_ENGINE_RANGE_SIZE,
+    PQ_ENGINE_RANGE_SIZE,
+    PQ_ENGINE_RANGE_SIZE,
+    PQ_ENGINE_RANGE_SIZE,
     [PQ_COPY_STRIDE] = PQ_ENGINE_RANGE_STRIDE,
-    PQ_ENGINE_RANGE_STRIDE, PQ_ENGINE_RANGE_STRIDE, PQ_ENGINE_RANGE_STRIDE,
-    PQ_ENGINE_RANGE_STRIDE, PQ_ENGINE_RANGE_STRIDE, PQ_ENGINE_RANGE_STRIDE,
+    PQ_ENGINE_RANGE_STRIDE,
+    PQ_ENGINE_RANGE_STRIDE,
+    PQ_ENGINE_RANGE_STRIDE,
+    PQ_ENGINE_RANGE_STRIDE,
+    PQ_ENGINE_RANGE_STRIDE,
+    PQ_ENGINE_RANGE_STRIDE,
     PQ_ENGINE_RANGE_STRIDE,
 };
 
@@ -56,7 +65,8 @@ static pq_status validate_copy(const pq_engine_check *check) {
     const pq_value *x = pq_engine_input(check, 0);
     if (!pq_engine_span_fits(ndim, &attrs[PQ_COPY_DIM], &attrs[PQ_COPY_STRIDE],
                              attrs[PQ_COPY_OFFSET], x->size)) {
-        return pq_engine_reject(check, "offset, dims and strides leave the %lld elements of input 0",
+        return pq_engine_reject(check,
+                                "offset, dims and strides leave the %lld elements of input 0",
                                 (long long)x->size);
     }
     return PQ_OK;
@@ -137,7 +147,8 @@ static pq_status validate_concat(const pq_engine_check *check) {
                                     (long long)y->dtype, (long long)x->dtype);
         }
         if (x->size % outer != 0) {
-            return pq_engine_reject(check, "outer %lld does not divide the %lld elements of input %d",
+            return pq_engine_reject(check,
+                                    "outer %lld does not divide the %lld elements of input %d",
                                     (long long)outer, (long long)x->size, i);
         }
         if (y->batched && !x->batched && outer != 1) {
@@ -171,9 +182,14 @@ static pq_status execute_concat(const pq_engine_step *step) {
 const pq_engine_op pq_engine_concat = {
     .ranges = concat_ranges,
     .range_count = PQ_CONCAT_ATTRS,
-    .inputs = {{PQ_ENGINE_ANY, false}, {PQ_ENGINE_ANY, false}, {PQ_ENGINE_ANY, false},
-               {PQ_ENGINE_ANY, false}, {PQ_ENGINE_ANY, false}, {PQ_ENGINE_ANY, false},
-               {PQ_ENGINE_ANY, false}, {PQ_ENGINE_ANY, false}},
+    .inputs = {{PQ_ENGINE_ANY, false},
+               {PQ_ENGINE_ANY, false},
+               {PQ_ENGINE_ANY, false},
+               {PQ_ENGINE_ANY, false},
+               {PQ_ENGINE_ANY, false},
+               {PQ_ENGINE_ANY, false},
+               {PQ_ENGINE_ANY, false},
+               {PQ_ENGINE_ANY, false}},
     .output = {PQ_ENGINE_ANY, false},
     .validate = validate_concat,
     .execute = execute_concat,
@@ -198,9 +214,9 @@ static pq_status validate_gather(const pq_engine_check *check) {
         return status;
     }
     if (table->dtype != pq_engine_output(check)->dtype) {
-        return pq_engine_reject(check, "expected an output of type %lld as the table, got type %lld",
-                                (long long)table->dtype,
-                                (long long)pq_engine_output(check)->dtype);
+        return pq_engine_reject(check,
+                                "expected an output of type %lld as the table, got type %lld",
+                                (long long)table->dtype, (long long)pq_engine_output(check)->dtype);
     }
     if (!pq_engine_multiply(index->size, attrs[PQ_GATHER_INNER], &size)) {
         return pq_engine_reject(check, "the number of indices times inner is too large");

@@ -54,8 +54,7 @@ static void find_lifetimes(pq_program *program) {
         } else {
             const pq_engine_place place =
                 program->values[output].batched ? PQ_PLACE_BATCHED : PQ_PLACE_FIXED;
-            pq_engine_storage *storage =
-                &program->storages[add_storage(program, place, output, 0)];
+            pq_engine_storage *storage = &program->storages[add_storage(program, place, output, 0)];
             storage->first = storage->last = i;
         }
     }
@@ -116,8 +115,7 @@ static void merge_in_place(pq_program *program, size_t *moved_to) {
 
 static void bind_outputs(pq_program *program) {
     for (size_t j = 0; j < program->output_count; j++) {
-        pq_engine_storage *storage =
-            &program->storages[program->storage_of[program->outputs[j]]];
+        pq_engine_storage *storage = &program->storages[program->storage_of[program->outputs[j]]];
         if (is_temporary(storage)) { /* the first output that wants it; others are copied */
             storage->place = PQ_PLACE_OUTPUT;
             storage->slot = j;

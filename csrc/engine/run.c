@@ -182,8 +182,7 @@ static size_t choose_slice(const program_call *run) {
         return run->total;
     }
     const size_t threads = run->exec->num_threads < 1 ? 1 : (size_t)run->exec->num_threads;
-    const size_t bytes =
-        atomic_load_explicit(&run->program->slice_bytes, memory_order_relaxed);
+    const size_t bytes = atomic_load_explicit(&run->program->slice_bytes, memory_order_relaxed);
     size_t wanted = bytes / per_sample;
     wanted = wanted > SIZE_MAX / threads ? SIZE_MAX : wanted * threads;
     wanted = wanted < 1 ? 1 : wanted;

@@ -84,8 +84,10 @@ static pq_status validate_inputs(const pq_engine_check *check, const pq_engine_r
                                     desc->value_count, index);
         }
         if (!defined[index]) {
-            return pq_engine_reject(check, "input %d is value %" PRId64 ", which nothing has "
-                                           "written yet", slot, index);
+            return pq_engine_reject(check,
+                                    "input %d is value %" PRId64 ", which nothing has "
+                                    "written yet",
+                                    slot, index);
         }
         const pq_value *value = &desc->values[index];
         if ((port.types >> value->dtype & 1) == 0) {
@@ -145,8 +147,9 @@ static pq_status validate_attrs(const pq_engine_check *check, const pq_engine_ro
         if (attrs[i] < range.low || attrs[i] > range.high) {
             char name[32];
             attr_name(row->attrs, i, name, sizeof name);
-            return pq_engine_reject(check, "expected %s in [%" PRId64 ", %" PRId64 "], got %" PRId64,
-                                    name, range.low, range.high, attrs[i]);
+            return pq_engine_reject(check,
+                                    "expected %s in [%" PRId64 ", %" PRId64 "], got %" PRId64, name,
+                                    range.low, range.high, attrs[i]);
         }
     }
     for (int i = row->op->range_count; i < PQ_MAX_ATTRS; i++) {
@@ -181,8 +184,7 @@ static pq_status validate_instruction(const pq_engine_check *check, uint8_t *def
     return status;
 }
 
-static pq_status validate_body(const pq_exec *exec, const pq_program_desc *desc,
-                               uint8_t *defined) {
+static pq_status validate_body(const pq_exec *exec, const pq_program_desc *desc, uint8_t *defined) {
     for (size_t i = 0; i < desc->value_count; i++) {
         defined[i] = desc->values[i].kind != PQ_VALUE_TEMP;
     }

@@ -108,7 +108,8 @@ static inline const char *build_attr_names(int64_t opcode) {
     return names[opcode];
 }
 
-/* Position of an attribute by its name in instructions.def; a name that is not there ends the test. */
+/* Position of an attribute by its name in instructions.def; a name that is not there ends the test.
+ */
 static inline int build_attr(int64_t opcode, const char *name) {
     const char *names = build_attr_names(opcode);
     const size_t length = strlen(name);

@@ -19,8 +19,7 @@ typedef struct interpretation {
 
 static inline size_t interpret_bytes(const interpretation *in, int64_t value, bool whole) {
     const pq_value v = in->program->values[value];
-    return (whole && v.batched ? in->batch : 1) * (size_t)v.size *
-           pq_dtype_size((pq_dtype)v.dtype);
+    return (whole && v.batched ? in->batch : 1) * (size_t)v.size * pq_dtype_size((pq_dtype)v.dtype);
 }
 
 static inline char *interpret_at(const interpretation *in, int64_t value, size_t sample) {
@@ -203,8 +202,7 @@ static inline void interpret_table(const operands *o) {
 
 static inline void interpret_requantize(const operands *o) {
     for (int64_t at = 0; at < o->y_size; at++) {
-        const int64_t x =
-            interpret_get(o->x[0], o->type[0], at) - build_get(o->i, "x_zero_point");
+        const int64_t x = interpret_get(o->x[0], o->type[0], at) - build_get(o->i, "x_zero_point");
         interpret_put(o->y, o->y_type, at,
                       pq_requantize(x, (int32_t)build_get(o->i, "multiplier"),
                                     (int)build_get(o->i, "shift"), interpret_clamp(o->i)));
@@ -230,9 +228,9 @@ static inline void interpret_mean(const operands *o) {
     for (int64_t at = 0; at < o->y_size; at++) {
         int64_t sum = 0;
         for (int64_t r = 0; r < reduce; r++) {
-            sum += interpret_get(o->x[0], o->type[0],
-                                 (at / inner * reduce + r) * inner + at % inner) -
-                   build_get(o->i, "x_zero_point");
+            sum +=
+                interpret_get(o->x[0], o->type[0], (at / inner * reduce + r) * inner + at % inner) -
+                build_get(o->i, "x_zero_point");
         }
         interpret_put(o->y, o->y_type, at,
                       pq_requantize(sum, (int32_t)build_get(o->i, "multiplier"),
@@ -264,10 +262,8 @@ static inline void interpret_instruction(interpretation *in, size_t index) {
         trace->l = build_block(samples * rows * sizeof *trace->l);
     }
     for (size_t s = 0; s < samples; s++) {
-        operands o = {.i = i,
-                      .y = interpret_at(in, i->output, s),
-                      .y_type = y->dtype,
-                      .y_size = y->size};
+        operands o = {
+            .i = i, .y = interpret_at(in, i->output, s), .y_type = y->dtype, .y_size = y->size};
         for (int slot = 0; slot < PQ_MAX_INPUTS; slot++) {
             if (i->inputs[slot] >= 0) {
                 o.x[slot] = interpret_at(in, i->inputs[slot], s);

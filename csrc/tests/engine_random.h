@@ -57,7 +57,8 @@ static inline int64_t random_temp(build *b, pq_dtype dtype, bool batched, int64_
 static inline void random_reshape(build *b) {
     const int64_t x = random_pick(b, ~0u);
     const pq_value v = b->values[x];
-    build_emit(b, PQ_OP_RESHAPE, random_temp(b, (pq_dtype)v.dtype, v.batched, v.size))->inputs[0] = x;
+    build_emit(b, PQ_OP_RESHAPE, random_temp(b, (pq_dtype)v.dtype, v.batched, v.size))->inputs[0] =
+        x;
 }
 
 static inline void random_copy(build *b) {
@@ -149,8 +150,7 @@ static inline void random_gemm(build *b) {
         multiplier = build_random_constant(b, PQ_S32, n, 1 << 30, INT32_MAX);
         shift = build_random_constant(b, PQ_U8, n, 33, 42);
     }
-    pq_instruction *i =
-        build_emit(b, PQ_OP_GEMM, random_temp(b, type, v.batched, v.size / k * n));
+    pq_instruction *i = build_emit(b, PQ_OP_GEMM, random_temp(b, type, v.batched, v.size / k * n));
     i->inputs[0] = x;
     i->inputs[1] = w;
     i->inputs[2] = bias;
@@ -362,8 +362,7 @@ static inline void random_mean(build *b) {
     const pq_value v = b->values[x];
     const int64_t outer = random_divisor(b, v.size), reduce = random_divisor(b, v.size / outer);
     const pq_dtype type = random_s8_s16(b);
-    pq_instruction *i =
-        build_emit(b, PQ_OP_MEAN, random_temp(b, type, v.batched, v.size / reduce));
+    pq_instruction *i = build_emit(b, PQ_OP_MEAN, random_temp(b, type, v.batched, v.size / reduce));
     i->inputs[0] = x;
     build_set(i, "outer", outer);
     build_set(i, "reduce", reduce);
@@ -377,7 +376,8 @@ static inline void random_input_value(build *b, pq_dtype dtype, int64_t size) {
     build_value(b, PQ_VALUE_INPUT, dtype, random_in(b, 0, 4) > 0, size);
 }
 
-/* Fills *b with a valid program of up to `length` instructions; the same seed gives the same one. */
+/* Fills *b with a valid program of up to `length` instructions; the same seed gives the same one.
+ */
 static inline void random_program(build *b, uint64_t seed, int length) {
     static void (*const makers[PQ_OPCODE_COUNT])(build *) = {
 #define PQ_INSTRUCTION(NAME, name, min_inputs, max_inputs, attrs) [PQ_OP_##NAME] = random_##name,

@@ -129,8 +129,7 @@ static size_t *shadow_at(const shadow *s, size_t value, size_t *bytes) {
     *bytes = call_bytes(&s->program->values[value], s->batch);
     switch (storage->place) {
     case PQ_PLACE_FIXED: return s->arena + storage->offset;
-    case PQ_PLACE_BATCHED:
-        return s->arena + s->program->fixed_size + storage->offset * s->batch;
+    case PQ_PLACE_BATCHED: return s->arena + s->program->fixed_size + storage->offset * s->batch;
     case PQ_PLACE_OUTPUT: return s->outputs[storage->slot];
     case PQ_PLACE_INPUT:
     case PQ_PLACE_CONST: break;
@@ -171,8 +170,8 @@ static void test_plan(const pq_program *program, size_t batch) {
         for (int slot = 0; slot < PQ_MAX_INPUTS; slot++) {
             if (instruction->inputs[slot] >= 0) {
                 const size_t input = (size_t)instruction->inputs[slot];
-                shadow_expect(&s, input, program->values[input].kind == PQ_VALUE_TEMP ? root[input]
-                                                                                      : 0);
+                shadow_expect(&s, input,
+                              program->values[input].kind == PQ_VALUE_TEMP ? root[input] : 0);
             }
         }
         const size_t output = (size_t)instruction->output;

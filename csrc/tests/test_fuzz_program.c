@@ -18,9 +18,10 @@ int main(int argc, char **argv) {
         LLVMFuzzerTestOneInput(recipe_bytes, size);
     }
     const fuzz_counts *n = &fuzz_program_counts;
-    printf("%ld mutations in %ld programs, %ld accepted (%.1f %%), %ld runs, %ld too large to run\n",
-           n->mutations, n->programs, n->accepted,
-           100.0 * (double)n->accepted / (double)n->programs, n->runs, n->too_large);
+    printf(
+        "%ld mutations in %ld programs, %ld accepted (%.1f %%), %ld runs, %ld too large to run\n",
+        n->mutations, n->programs, n->accepted, 100.0 * (double)n->accepted / (double)n->programs,
+        n->runs, n->too_large);
     CHECK(n->accepted * 20 > n->programs);
     CHECK(n->too_large * 20 < n->runs);
     return check_finish("test_fuzz_program");

@@ -23,12 +23,12 @@ static void expect(const build *b, const char *sentence) {
 }
 
 /* Changes one int64, expects the sentence, and puts the old value back. */
-#define BREAK(field, value, sentence)   \
-    do {                                \
-        const int64_t kept = (field);   \
-        (field) = (value);              \
-        expect(&b, sentence);           \
-        (field) = kept;                 \
+#define BREAK(field, value, sentence) \
+    do { \
+        const int64_t kept = (field); \
+        (field) = (value); \
+        expect(&b, sentence); \
+        (field) = kept; \
     } while (0)
 
 #define ATTR(instruction, name) (instruction)->attrs[build_attr((instruction)->opcode, name)]
@@ -221,10 +221,10 @@ static void test_concat_gather(void) {
     build b;
     memset(&b, 0, sizeof b);
     const int8_t table[6] = {1, 2, 3, 4, 5, 6};
-    build_value(&b, PQ_VALUE_INPUT, PQ_S32, true, 2);   /* 0 */
-    build_constant(&b, PQ_S8, table, 6);                /* 1: 3 rows of 2 */
-    build_value(&b, PQ_VALUE_TEMP, PQ_S8, true, 4);     /* 2 */
-    build_value(&b, PQ_VALUE_TEMP, PQ_S8, true, 10);    /* 3 */
+    build_value(&b, PQ_VALUE_INPUT, PQ_S32, true, 2); /* 0 */
+    build_constant(&b, PQ_S8, table, 6);              /* 1: 3 rows of 2 */
+    build_value(&b, PQ_VALUE_TEMP, PQ_S8, true, 4);   /* 2 */
+    build_value(&b, PQ_VALUE_TEMP, PQ_S8, true, 10);  /* 3 */
     pq_instruction *gather = build_emit(&b, PQ_OP_GATHER, 2);
     gather->inputs[0] = 0;
     gather->inputs[1] = 1;
@@ -270,13 +270,34 @@ static void test_attention(void) {
         const char *name;
         int64_t value;
     } attrs[] = {
-        {"groups", 1},     {"heads", 2},       {"kv_heads", 2},     {"q_len", 2},
-        {"k_len", 2},      {"head_dim", 2},    {"q_head", 2},       {"q_token", 12},
-        {"k_offset", 4},   {"k_head", 2},      {"k_token", 12},     {"v_offset", 8},
-        {"v_head", 2},     {"v_token", 12},    {"y_head", 2},       {"y_token", 4},
-        {"keep_query", 2}, {"keep_key", 1},    {"mask_query", 2},   {"mask_key", 1},
-        {"method", 1},     {"delta_max", 100}, {"softmax_multiplier", 9}, {"softmax_shift", 4},
-        {"pmax", 255},     {"multiplier", 1 << 30}, {"shift", 31},  {"quant_min", -128},
+        {"groups", 1},
+        {"heads", 2},
+        {"kv_heads", 2},
+        {"q_len", 2},
+        {"k_len", 2},
+        {"head_dim", 2},
+        {"q_head", 2},
+        {"q_token", 12},
+        {"k_offset", 4},
+        {"k_head", 2},
+        {"k_token", 12},
+        {"v_offset", 8},
+        {"v_head", 2},
+        {"v_token", 12},
+        {"y_head", 2},
+        {"y_token", 4},
+        {"keep_query", 2},
+        {"keep_key", 1},
+        {"mask_query", 2},
+        {"mask_key", 1},
+        {"method", 1},
+        {"delta_max", 100},
+        {"softmax_multiplier", 9},
+        {"softmax_shift", 4},
+        {"pmax", 255},
+        {"multiplier", 1 << 30},
+        {"shift", 31},
+        {"quant_min", -128},
         {"quant_max", 127},
     };
     for (size_t a = 0; a < sizeof attrs / sizeof attrs[0]; a++) {

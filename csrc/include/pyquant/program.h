@@ -9,7 +9,8 @@
  * accumulator bound is checked, and PQ_ERR_PROGRAM names the instruction and the rule, e.g.
  *     program: instruction 3 (gemm): expected input 0 of n x 384 elements, got 1000
  * A program that was created runs for any batch without any undefined behaviour, on any input
- * bytes; only GATHER can still fail (PQ_ERR_INDEX), and allocation (PQ_ERR_NOMEM), and poll.
+ * bytes; only GATHER can still fail (PQ_ERR_INDEX), allocation (PQ_ERR_NOMEM), a batch whose arrays
+ * cannot exist (PQ_ERR_OVERFLOW), pointers that are missing or misaligned (PQ_ERR_VALUE), and poll.
  *
  * Running is re-entrant: working memory comes from a free list of contexts, which grows only at a
  * new maximum of concurrency or batch. All temporaries live in one arena, whose offsets scale
