@@ -177,7 +177,8 @@ def test_program(changes: int) -> None:
         header = json.loads(json.dumps(HEADER))
         header["__metadata__"]["program"] = json.dumps(program)
         accepted += judge(join(header))
-    assert 0 < accepted < MUTATIONS
+    assert accepted < MUTATIONS
+    assert accepted > 0 or changes > 1  # three random changes seldom leave a program
 
 
 def test_header() -> None:
