@@ -38,7 +38,7 @@
  * Relative error of m_r below 2^-30.
  * The maximum is exact at every length: kernels keep a panel of scores or compute Q K^T twice.
  *
- * Source: NUMERICS "Softmax and attention". Specification: tests/spec/attention.py.
+ * Source: docs/numerics/attention.md. Specification: tests/spec/attention.py.
  */
 #ifndef PYQUANT_ATTENTION_H
 #define PYQUANT_ATTENTION_H

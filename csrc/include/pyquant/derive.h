@@ -2,7 +2,7 @@
  *
  * The only place where a multiplier, an integer weight or a table comes from: calibration, QAT,
  * simulation and convert all call it, hence agree. Everything in float64 in the order written;
- * no result depends on threads or ISA. Sources: NUMERICS "Numbers", "Scales", "Tables" and the
+ * no result depends on threads or ISA. Sources: docs/numerics and the
  * family headers. Specification: tests/spec/. All return PQ_ERR_VALUE for scales outside
  * [2^-100, 2^100] or not finite, PQ_ERR_NAN for NaN weights (PQ_ERR_VALUE for
  * infinite ones), PQ_ERR_OVERFLOW for a multiplier too large to encode.

@@ -14,7 +14,7 @@
  * m_a, m_b lies in [2^30, 2^31), the other in [0, 2^31): |sum| <= 2 * 2^16 * 2^31 = 2^48, and with
  * 2^61 (s <= 62) it stays below 2^63.
  * mean: reduce in [1, 32767], |sum| < 2^31.
- * Rounding: half up. Source: NUMERICS "Residual add", "Numbers".
+ * Rounding: half up. Source: docs/numerics/elementwise.md.
  */
 #ifndef PYQUANT_ELEMENTWISE_H
 #define PYQUANT_ELEMENTWISE_H

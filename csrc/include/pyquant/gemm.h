@@ -21,7 +21,7 @@
  * sum x*w + (bias - z_x * sum w), or with u8 activations x + 128: each piece is computed modulo
  * 2^32 (uint32 in C, wrapping in SIMD), and the final value is in range, hence exact.
  *
- * Rounding: rnu.h. Source: NUMERICS "Numbers", "Affine operands".
+ * Rounding: rnu.h. Source: docs/numerics/gemm.md.
  */
 #ifndef PYQUANT_GEMM_H
 #define PYQUANT_GEMM_H

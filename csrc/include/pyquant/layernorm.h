@@ -24,7 +24,7 @@
  * |z * gain| < 2^55, |offset| < 2^61, 2^(s-1) <= 2^61: the sum fits in int64.
  *
  * A plain floor(sqrt(V)) is wrong for small variance (sqrt(3) -> 1); here W is normalised first.
- * Source: NUMERICS "LayerNorm". Specification: tests/spec/layernorm.py.
+ * Source: docs/numerics/layernorm.md. Specification: tests/spec/layernorm.py.
  */
 #ifndef PYQUANT_LAYERNORM_H
 #define PYQUANT_LAYERNORM_H

@@ -14,7 +14,7 @@
  *
  * Recovery: for |q - z| < 2^22, quantize(dequantize(q)) = q: the product has relative error
  * 2^-24 and the quotient another, together below 2^-22.9 * 2^22 < 1/2.
- * Source: NUMERICS "Quantize".
+ * Source: docs/numerics/quantize.md.
  */
 #ifndef PYQUANT_QUANTIZE_H
 #define PYQUANT_QUANTIZE_H

@@ -8,7 +8,7 @@
  *   rnu32     (uint32 product, softmax index)      -> attention.h
  *   rnu2      (two terms, one rounding, residual)  -> elementwise.h
  *   rnu_affine (signed multiplier and offset)      -> layernorm.h
- * Source: NUMERICS "Numbers"; the executable specification is tests/spec/numbers.py.
+ * Source: docs/numerics/numbers.md; the executable specification is tests/spec/numbers.py.
  */
 #ifndef PYQUANT_RNU_H
 #define PYQUANT_RNU_H

@@ -25,7 +25,7 @@ static inline size_t pq_dtype_size(pq_dtype type) {
     return 0;
 }
 
-/* The map between a float x and an integer q (NUMERICS "Quantize"):
+/* The map between a float x and an integer q (docs/numerics/quantize.md):
  *     q = clamp(rne(x / scale) + zero_point, quant_min, quant_max),   x ~ (q - zero_point) * scale
  * Only the boundary families (quantize, derive, sim, observe) know a scale; integer ops do not.
  * Valid: 2^-100 <= scale <= 2^100, quant_min <= zero_point <= quant_max, and
@@ -45,7 +45,7 @@ typedef struct pq_clamp {
     int32_t quant_max;
 } pq_clamp;
 
-/* A dyadic number m / 2^s. Requantization: m in [2^30, 2^31), s in [1, 62] (NUMERICS "Numbers"). */
+/* A dyadic number m / 2^s. Requantization: m in [2^30, 2^31), s in [1, 62] (docs/numerics/numbers.md). */
 typedef struct pq_dyadic {
     int32_t multiplier;
     uint8_t shift;
