@@ -33,7 +33,7 @@ C_MAY_INCLUDE = {
 # Lower may not import higher. `pyquant/__init__.py` is the public face and knows all.
 PYTHON_LAYERS = [
     {"_C", "_version", "errors", "qparams", "coverage"},
-    {"numerics", "ops", "config"},
+    {"numerics", "ops", "config", "selftest", "selftest_answers"},
     {"engine"},
     {"torch_ops"},
     {"graph", "observers", "batches"},
@@ -41,7 +41,10 @@ PYTHON_LAYERS = [
     {"report", "cli"},
 ]
 LEVEL = {name: level for level, names in enumerate(PYTHON_LAYERS) for name in names}
-WITHOUT_TORCH = {"_version", "errors", "qparams", "coverage", "numerics", "ops", "config", "engine", "cli"}
+WITHOUT_TORCH = {"_version", "errors", "qparams", "coverage", "numerics", "ops", "config", "engine", "cli"} | {
+    "selftest",
+    "selftest_answers",
+}
 
 
 def quoted_includes(path: Path) -> list[str]:

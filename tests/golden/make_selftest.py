@@ -1,0 +1,66 @@
+"""Makes pyquant/selftest_answers.py from the specification: `python -m tests.golden.make_selftest`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tests.spec import derive, functions, numbers, observe
+from tests.spec.arrays import expected
+from tests.spec.cases import Case
+from tests.spec.numbers import Affine
+
+FILE = Path(__file__).resolve().parents[2] / "pyquant" / "selftest_answers.py"
+HEAD = '''"""Known answers of `pyquant.selftest`; from `python -m tests.golden.make_selftest`, not by hand."""
+
+from __future__ import annotations
+
+__all__ = ["ANSWERS"]
+
+ANSWERS: dict[str, str] = {
+'''
+
+
+def quantized(case: Any) -> tuple[np.ndarray, ...]:
+    n, x = case.numbers, case.arrays["x"]
+    scales = np.broadcast_to(case.arrays["scale"], x.shape)  # one, or one a channel of the last axis
+    grids = [Affine(float(s), n["zero_point"], n["quant_min"], n["quant_max"]) for s in scales.flat]
+    q = [numbers.quantize(float(v), grid) for v, grid in zip(x.flat, grids, strict=True)]
+    back = [numbers.dequantize(v, grid) for v, grid in zip(q, grids, strict=True)]
+    real = np.array(back, np.float32).reshape(x.shape)
+    return np.array(q, n["dtype"]).reshape(x.shape), real, real
+
+
+def observed(case: Any) -> tuple[np.ndarray, ...]:
+    x = case.arrays["x"]
+    columns = x.T if "axis" in case.numbers else x[None]
+    low, high = zip(*(observe.minmax(column.tolist()) for column in columns), strict=True)
+    return np.array(low, np.float32), np.array(high, np.float32)
+
+
+def outputs(case: Any) -> tuple[np.ndarray, ...]:
+    """What the specification makes of a case."""
+    if case.op == "quantize":
+        return quantized(case)
+    if case.op == "observe":
+        return observed(case)
+    return (expected(Case(case.op, case.name, dict(case.arrays), dict(case.numbers)))["y"],)
+
+
+def text() -> str:
+    # The kernels' answers are made here, so the module that holds them may not exist yet.
+    from pyquant.selftest import CASES, GRID_X, GRID_Y, digest
+
+    answers = {case.key: digest(*outputs(case)) for case in CASES}
+    for name in functions.NAMES:
+        table = derive.table(name, Affine(*GRID_X), Affine(*GRID_Y))
+        answers[f"derive_table: {name}"] = digest(np.array(table, np.int8))
+    return HEAD + "".join(f'    "{key}": "{value}",\n' for key, value in answers.items()) + "}\n"
+
+
+if __name__ == "__main__":
+    if not FILE.exists():
+        FILE.write_text(HEAD + "}\n")
+    FILE.write_text(text())
