@@ -36,7 +36,6 @@ app = typer.Typer(
 )
 
 VERSIONS = ("numpy", "safetensors", "torch", "transformers")
-BATCH = 64  # samples at a time: results do not depend on it, working memory does
 
 
 def main() -> None:
@@ -190,13 +189,16 @@ def run(
     ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Default: OMP_NUM_THREADS, else all.")] = None,
     integers: Annotated[bool, typer.Option("--integers", help="Integers out, and in where given.")] = False,
+    batch: Annotated[
+        int, typer.Option(min=1, help="Samples at a time; results do not depend on it, working memory does.")
+    ] = 64,
 ) -> None:
     """Run a program on stored arrays."""
     model = _load(file)
     model.set_num_threads(threads)
     arrays = [_read_array(path) for path in inputs]
     try:
-        outputs = _run(model, arrays, integers)
+        outputs = _run(model, arrays, integers, batch)
     except (TypeError, ValueError, IndexError) as error:
         _fail(error)
     for name, array in outputs.items():
@@ -219,8 +221,10 @@ def _read_array(path: Path) -> NDArray[Any]:
     return array
 
 
-def _run(model: IntegerModel, arrays: list[NDArray[Any]], integers: bool) -> dict[str, NDArray[Any]]:
-    """Outputs by name; samples in pieces of BATCH where all that goes in and out has a batch axis."""
+def _run(
+    model: IntegerModel, arrays: list[NDArray[Any]], integers: bool, batch: int
+) -> dict[str, NDArray[Any]]:
+    """Outputs by name; samples in pieces of `batch` where all that goes in and out has a batch axis."""
     spec = model.spec
     ends = [spec.values[i] for i in (*spec.inputs, *spec.outputs)]
     counts = {array.shape[0] for array in arrays if array.ndim}
@@ -229,7 +233,7 @@ def _run(model: IntegerModel, arrays: list[NDArray[Any]], integers: bool) -> dic
         return _run_once(model, arrays, integers)  # which also says what is wrong, if anything is
     total = max(1, *counts)
     pieces = [
-        _run_once(model, [array[i : i + BATCH] for array in arrays], integers) for i in range(0, total, BATCH)
+        _run_once(model, [array[i : i + batch] for array in arrays], integers) for i in range(0, total, batch)
     ]
     return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
 

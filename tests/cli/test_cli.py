@@ -141,6 +141,13 @@ def test_run_writes_what_the_model_gives(saved: Path, images: Path, tmp_path: Pa
     assert f"largest at {', '.join(map(str, expected.argmax(1)[:10]))}, ..." in result.output
 
 
+@pytest.mark.parametrize("batch", [1, 64, 150, 1000])
+def test_the_batch_changes_nothing(saved: Path, images: Path, tmp_path: Path, batch: int) -> None:
+    result = call("run", saved, images, "-o", tmp_path / "out.npy", "--batch", batch)
+    assert result.exit_code == 0, result.output
+    np.testing.assert_array_equal(np.load(tmp_path / "out.npy"), classifier()(np.load(images)), strict=True)
+
+
 def test_run_integers(saved: Path, images: Path, tmp_path: Path) -> None:
     """Floats are quantized, integers taken as they are; both give the same integers."""
     floats = np.load(images)

@@ -41,7 +41,17 @@ PYTHON_LAYERS = [
     {"report", "cli"},
 ]
 LEVEL = {name: level for level, names in enumerate(PYTHON_LAYERS) for name in names}
-WITHOUT_TORCH = {"_version", "errors", "qparams", "coverage", "numerics", "ops", "config", "engine", "cli"} | {
+WITHOUT_TORCH = {
+    "_version",
+    "errors",
+    "qparams",
+    "coverage",
+    "numerics",
+    "ops",
+    "config",
+    "engine",
+    "cli",
+} | {
     "selftest",
     "selftest_answers",
 }
