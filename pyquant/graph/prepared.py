@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import fnmatch
 import importlib
 import inspect
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -24,7 +26,7 @@ __all__ = ["LABELS", "Prepared", "make_prepared"]
 
 LABELS = ("labels", "label")
 _COPIED = ("config", "main_input_name")  # what training loops read from a model besides its parameters
-_OWN = ("_code", "_variants")  # rebuilt after pickling
+_OWN = ("_code", "_variants", "_graph")  # rebuilt after pickling
 
 
 class Prepared(nn.Module):
@@ -38,6 +40,7 @@ class Prepared(nn.Module):
     """
 
     pq_sites: nn.Module
+    accepts_loss_kwargs = False  # the transformers Trainer then passes nothing that the graph does not know
 
     def __init__(self) -> None:
         super().__init__()
@@ -54,7 +57,14 @@ class Prepared(nn.Module):
         given = _bind(signature, type(self).__name__, args, kwargs)
         missing = frozenset(name for name in signature.inputs if given.get(name) is None)
         run = self._variant(missing) if missing else self._code
-        flat = run(self, *[given[name] for name in signature.inputs if name not in missing])
+        inputs = [given[name] for name in signature.inputs if name not in missing]
+        device = inputs[0].device.type
+        if self._whole and torch.is_autocast_enabled(device):
+            # Integer ops ignore autocast; what is computed of parameters alone must not feel it either.
+            with torch.autocast(device, enabled=False):
+                flat = run(self, *inputs)
+        else:
+            flat = run(self, *inputs)
         output = pytree.tree_unflatten(list(flat), signature.output_spec)
         return _without_none(output) if missing else output
 
@@ -77,6 +87,7 @@ class Prepared(nn.Module):
             return self._graph
         graph = copy.deepcopy(self._graph)
         gone = {n for n in graph.nodes if n.op == "placeholder" and n.name in missing}
+        _take_sizes_elsewhere(graph, gone)
         for node in graph.nodes:
             if node.op != "output" and any(source in gone for source in node.all_input_nodes):
                 gone.add(node)
@@ -121,6 +132,10 @@ class Prepared(nn.Module):
         return Coverage(CoverageRow(*row) for row in self._rows)
 
     @property
+    def _whole(self) -> bool:
+        return all(kind != "float" for _, _, kind, _ in self._rows)
+
+    @property
     def quant_config(self) -> QuantConfig:
         """The configuration it was prepared with."""
         return self._config
@@ -135,18 +150,24 @@ class Prepared(nn.Module):
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         # The class is made for this signature, so it is rebuilt, not looked up by name.
-        state = {k: v for k, v in self.__dict__.items() if k not in (*_OWN, "_graph")}
+        state = {k: v for k, v in self.__dict__.items() if k not in _OWN}
         state["_graph"] = _flatten_graph(self._graph)
+        # A TreeSpec warns when it is copied.
+        state["_signature"] = replace(self._signature, output_spec=_flatten_spec(self._signature.output_spec))
         return _restore, (self._signature.parameters, type(self).__name__), state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        self._signature = replace(self._signature, output_spec=_unflatten_spec(self._signature.output_spec))
         self._install(_unflatten_graph(state["_graph"]))
 
     def _install(self, graph: fx.Graph) -> None:
         object.__setattr__(self, "_graph", graph)
         object.__setattr__(self, "_code", _compile(graph))
         object.__setattr__(self, "_variants", {})
+        labels = frozenset(LABELS) & set(self._signature.inputs)
+        with contextlib.suppress(TypeError):  # every output depends on them
+            self._variant(labels)  # made now, since torch.compile cannot trace the making
 
     _graph: fx.Graph
     _code: Callable[..., Any]
@@ -219,13 +240,33 @@ def _bind(signature: Signature, model: str, args: tuple[Any, ...], kwargs: Mappi
         given[name] = value
     defaults = {n: d for n, _, d in signature.parameters}
     for name, value in given.items():
-        if name in signature.inputs or value is None:
+        if value is None:
+            continue
+        if name in signature.inputs:
+            if not isinstance(value, torch.Tensor):
+                raise TypeError(f"forward() expected {name!r} to be a tensor, got {type(value).__name__}")
             continue
         fixed = signature.constants.get(name, defaults.get(name))
         if isinstance(value, torch.Tensor) or value != fixed:
             raise TypeError(
                 f"forward() was prepared without {name!r} (it was {fixed!r}); give it in the example of prepare")
     return given
+
+
+def _take_sizes_elsewhere(graph: fx.Graph, gone: set[fx.Node]) -> None:
+    """Read the batch size from an input that stays: export reads it from any of them, labels included."""
+    sizes = {
+        size: (node, axis)
+        for node in graph.nodes
+        if node.op == "placeholder" and node not in gone
+        for axis, size in enumerate(node.meta.get("pq_shape") or ())
+        if size < 0
+    }
+    for node in graph.nodes:
+        if node.target is torch.ops.aten.sym_size.int and node.args[0] in gone:
+            source, axis = node.args
+            size = (source.meta.get("pq_shape") or {axis: None})[axis]
+            node.args = sizes.get(size, node.args)
 
 
 def _without_none(value: Any) -> Any:
@@ -270,6 +311,20 @@ def _find_target(name: str) -> Any:
     for part in path.split("."):
         at = getattr(at, part)
     return at
+
+
+def _flatten_spec(spec: pytree.TreeSpec) -> Any:
+    """(type, context, children) all the way down; None for a leaf."""
+    if spec.is_leaf():
+        return None
+    return spec.type, spec.context, [_flatten_spec(child) for child in spec.children()]
+
+
+def _unflatten_spec(data: Any) -> pytree.TreeSpec:
+    if data is None:
+        return pytree.tree_structure(0)
+    kind, context, children = data
+    return pytree.TreeSpec(kind, context, [_unflatten_spec(child) for child in children])
 
 
 def _flatten_graph(graph: fx.Graph) -> list[tuple[str, str, str, Any, Any, Any]]:

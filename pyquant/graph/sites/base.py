@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import torch
 from torch import Tensor, fx, nn
 
 from pyquant.config import SiteConfig
 from pyquant.errors import CalibrationError
 from pyquant.graph.capture import Captured
 from pyquant.graph.grid import Edge, Grid
-from pyquant.observers import Observer, make_observer
+from pyquant.observers import Observer, keep_dtypes, make_observer
 
 if TYPE_CHECKING:
     from pyquant.graph.lower import Lowering
@@ -89,7 +91,7 @@ class Site(nn.Module, ABC):
     def forward(self, *args: Any) -> Tensor:
         """Run in the site's mode."""
         if self.mode == "quantized" or self.mode == "frozen":
-            return self.integer(*args)
+            return self.integer(*(_in_float32(arg) for arg in args))
         y = self.real(*args)
         if self.mode == "observe":
             try:
@@ -109,12 +111,24 @@ class Site(nn.Module, ABC):
         """The output grid, in the order in which the torch ops take it."""
         return self.output.scale, self.output.zero_point, self.output.quant_min, self.output.quant_max
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Site:
+        keep_dtypes(fn, super()._apply, recurse)
+        return self
+
     def calibrate_weights(self, *weights: Tensor) -> None:
         """Choose what calibration must choose of the weights; nothing by default."""
 
     def extra_repr(self) -> str:
         """Name and mode."""
         return f"{self.name!r}, mode={self.mode}"
+
+
+def _in_float32(arg: Any) -> Any:
+    """Float operands as the ops take them. Parameters may be in half precision, and a float op under autocast gives
+    bfloat16; the values are the same in float32."""
+    if isinstance(arg, Tensor):
+        return arg.to(torch.float32) if arg.is_floating_point() else arg
+    return (_in_float32(arg[0]), *arg[1:]) if isinstance(arg, tuple) else arg
 
 
 # kind -> class, in the order in which a node is offered to them.
