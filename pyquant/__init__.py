@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pyquant.config import QuantConfig, SiteConfig
     from pyquant.graph import HybridModel, Prepared
     from pyquant.verbs.calibrate import calibrate
+    from pyquant.verbs.compare import compare
     from pyquant.verbs.convert import convert
     from pyquant.verbs.evaluate import evaluate
     from pyquant.verbs.modes import mode, set_mode
@@ -47,6 +48,7 @@ __all__ = [
     "SiteConfig",
     "__version__",
     "calibrate",
+    "compare",
     "convert",
     "evaluate",
     "mode",
@@ -64,6 +66,7 @@ _LAZY = {
     "QuantConfig": "pyquant.config",
     "SiteConfig": "pyquant.config",
     "calibrate": "pyquant.verbs",
+    "compare": "pyquant.verbs",
     "convert": "pyquant.verbs",
     "evaluate": "pyquant.verbs",
     "mode": "pyquant.verbs",

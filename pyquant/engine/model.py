@@ -185,9 +185,16 @@ class IntegerModel:
     def trace(self, *args: Any, **kwargs: Any) -> dict[str, TraceEntry]:
         """Run, and keep every site's integers by name.
 
-        Arguments as for a call. An attention site ``a`` also gives ``a.scores`` (int32, in steps of
-        q's scale times k's, zero point and mask included), ``a.p`` (uint16, the softmax's weights
-        before normalisation) and ``a.l`` (uint32, their sums); the softmax is ``p / l``.
+        Arguments as for a call. The integers have the shape that the edge has in the model, whatever
+        the order in which the program stores them. An attention site ``a.context`` (or ``a``) also
+        gives ``a.scores`` (int32, in steps of q's scale times k's, zero point and mask included),
+        ``a.softmax.p`` (uint16, the softmax's weights before normalisation) and ``a.softmax.l``
+        (uint32, their sums); the softmax is ``p / l``.
+
+        Raises
+        ------
+        ProgramError
+            The file's note on the shape of an edge does not fit the value.
         """
         batch, integers = self._quantize(args, kwargs)
         spec = self._spec
@@ -200,14 +207,19 @@ class IntegerModel:
         for i, array in zip(wanted, arrays, strict=True):
             value = spec.values[i]
             entries[value.name] = _entry(value, array.reshape(value.full_shape(batch)))
+        views = self._spec.metadata.get("views", {})
+        for name, entry in entries.items():
+            if isinstance(views, Mapping) and name in views:
+                shaped = _as_edge(name, entry.integers, views[name])
+                entries[name] = TraceEntry(shaped, entry.scale, entry.zero_point)
         for i, (scores, p, l) in zip(attention, parts, strict=True):  # noqa: E741
             step = spec.instructions[i]
             q, k = (spec.values[j] for j in step.inputs[:2] if j is not None)
             scale = q.scale * k.scale if q.scale is not None and k.scale is not None else None
             name = spec.values[step.output].name
-            entries[f"{name}.scores"] = TraceEntry(scores, scale, 0)
-            entries[f"{name}.p"] = TraceEntry(p, None, 0)
-            entries[f"{name}.l"] = TraceEntry(l, None, 0)
+            entries[_sub_site(name, "scores")] = TraceEntry(scores, scale, 0)
+            entries[_sub_site(name, "softmax.p")] = TraceEntry(p, None, 0)
+            entries[_sub_site(name, "softmax.l")] = TraceEntry(l, None, 0)
         return entries
 
     def _run(self, batch: int, integers: list[Array]) -> list[Array]:
@@ -295,6 +307,27 @@ def _shape_text(value: Value) -> str:
 
 def _entry(value: Value, array: Array) -> TraceEntry:
     return TraceEntry(array, value.scale, value.zero_point or 0)
+
+
+def _sub_site(name: str, part: str) -> str:
+    """``a.scores`` of ``a.context`` or ``a``; the number of a repeated call (``#1``) stays last."""
+    stem, mark, number = name.partition("#")
+    return f"{stem.removesuffix('.context')}.{part}{mark}{number}"
+
+
+def _as_edge(name: str, array: Array, view: Any) -> Array:
+    """Stored integers as the edge they make: split into ``sizes``, put in ``order``, joined to ``shape``.
+
+    The batch is axis 0 of what is put in order; -c in ``shape`` stands for c * batch.
+    """
+    try:
+        sizes, order, shape = ([int(n) for n in view[key]] for key in ("sizes", "order", "shape"))
+        batched = any(n < 0 for n in shape)
+        batch = array.shape[0] if batched else 1
+        parts = array.reshape([batch, *sizes]).transpose(order)
+        return np.ascontiguousarray(parts).reshape([-n * batch if n < 0 else n for n in shape])
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise ProgramError(f"trace: the view of {name!r} does not fit its value: {error}") from None
 
 
 def _to_numpy(name: str, given: Any) -> Array:

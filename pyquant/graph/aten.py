@@ -1,4 +1,4 @@
-"""What every pass needs to know about ATen nodes: sets of operators, and building and replacing nodes."""
+"""What every pass needs to know about ATen nodes: sets of operators, arguments, building and replacing nodes."""
 
 from __future__ import annotations
 
@@ -11,8 +11,24 @@ from torch import fx
 from pyquant.graph.capture import Captured
 
 __all__ = [
-    "VIEWS", "add_node", "aten", "base_of", "batch_factor", "depends_on_inputs", "is_float", "is_view", "kind_of", "replace",
-    "shape_of", "static_shape", "uses",
+    "VIEWS",
+    "add_node",
+    "argument",
+    "aten",
+    "base_of",
+    "batch_factor",
+    "concrete",
+    "depends_on_inputs",
+    "evaluate",
+    "int_argument",
+    "ints_argument",
+    "is_float",
+    "is_view",
+    "kind_of",
+    "node_argument",
+    "replace",
+    "shape_of",
+    "uses",
 ]
 
 aten = torch.ops.aten
@@ -60,17 +76,36 @@ def batch_factor(size: Any) -> int | None:
     return int(factor)
 
 
-def static_shape(node: fx.Node) -> tuple[int, ...] | None:
-    """The shape if it does not depend on the batch."""
-    value = node.meta.get("val")
-    if not isinstance(value, torch.Tensor):
-        return None
-    sizes = []
-    for size in value.shape:
-        if batch_factor(size) is not None:
-            return None
-        sizes.append(int(size))
-    return tuple(sizes)
+def concrete(size: Any, batch: int) -> int:
+    """A size at a given batch."""
+    factor = batch_factor(size)
+    return int(size) if factor is None else factor * batch
+
+
+def argument(node: fx.Node, index: int, default: Any = None) -> Any:
+    """A positional argument, or a default where it was left out."""
+    return node.args[index] if len(node.args) > index else default
+
+
+def node_argument(node: fx.Node, index: int) -> fx.Node:
+    """An argument that is a node."""
+    found = argument(node, index)
+    if not isinstance(found, fx.Node):
+        raise TypeError(f"{node.name}: expected argument {index} to be a node, got {found!r}")
+    return found
+
+
+def int_argument(node: fx.Node, index: int, default: int = 0) -> int:
+    """An argument that is a number."""
+    found = argument(node, index, default)
+    if not isinstance(found, int):
+        raise TypeError(f"{node.name}: expected argument {index} to be an int, got {found!r}")
+    return int(found)
+
+
+def ints_argument(node: fx.Node, index: int) -> list[int]:
+    """An argument that is a list of numbers."""
+    return [int(value) for value in argument(node, index, ())]
 
 
 def uses(node: fx.Node, *targets: Any) -> bool:
@@ -109,6 +144,24 @@ def depends_on_inputs(graph: fx.Graph, *, sizes: bool = True) -> set[fx.Node]:
         elif any(source in found for source in node.all_input_nodes):
             found.add(node)
     return found
+
+
+def evaluate(node: fx.Node, memo: dict[fx.Node, Any], batch: int) -> Any:
+    """The value of a node at a given batch, from the values in `memo` (which grows)."""
+    if node not in memo:
+        if isinstance(node.meta.get("val"), (torch.SymInt, int)):
+            memo[node] = concrete(node.meta["val"], batch)
+        else:
+            args, kwargs = fx.map_arg((node.args, node.kwargs), lambda n: evaluate(n, memo, batch))
+            with torch.no_grad():
+                memo[node] = _callable(node)(*args, **kwargs)
+    return memo[node]
+
+
+def _callable(node: fx.Node) -> Callable[..., Any]:
+    if isinstance(node.target, str):
+        raise TypeError(f"{node.name}: a {node.op} has no value of its own")
+    return node.target
 
 
 def _is_tensor(node: fx.Node) -> bool:

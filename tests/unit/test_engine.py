@@ -69,8 +69,8 @@ def test_the_program_is_the_composition_of_the_ops():
     )
     assert np.array_equal(traced["attention"].integers, expected.y.transpose(0, 2, 1, 3).reshape(2, 5, 8))
     assert np.array_equal(traced["attention.scores"].integers, expected.score)
-    assert np.array_equal(traced["attention.p"].integers, expected.p)
-    assert np.array_equal(traced["attention.l"].integers, expected.l)
+    assert np.array_equal(traced["attention.softmax.p"].integers, expected.p)
+    assert np.array_equal(traced["attention.softmax.l"].integers, expected.l)
     gelu = ops.table(traced["fc1"].integers, constants["gelu.table"])
     assert np.array_equal(traced["gelu"].integers, gelu)
     assert np.array_equal(traced["turned"].integers, gelu.transpose(0, 2, 1))
@@ -84,7 +84,7 @@ def test_trace_gives_the_same_outputs_in_real_units():
     assert np.array_equal(traced["mean"].dequantize(), y.extra[0])
     assert traced["attention.scores"].scale == GRID.scale**2
     with pytest.raises(ValueError, match="scale"):
-        traced["attention.p"].dequantize()
+        traced["attention.softmax.p"].dequantize()
 
 
 def test_outputs_have_the_structure_of_the_model():

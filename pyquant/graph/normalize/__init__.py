@@ -11,7 +11,8 @@ from __future__ import annotations
 from pyquant.graph.capture import Captured, Pass
 from pyquant.graph.normalize.attention import fuse_attention
 from pyquant.graph.normalize.batch_norm import fold_batch_norm
-from pyquant.graph.normalize.constants import drop_open_masks, fold_constants
+from pyquant.graph.normalize.constants import drop_open_masks, fold_constants, fold_repeated
+from pyquant.graph.normalize.einsum import einsum_to_matmul
 from pyquant.graph.normalize.elementwise import unify_elementwise
 from pyquant.graph.normalize.patches import patches_to_linear
 from pyquant.graph.normalize.qkv import split_qkv
@@ -20,8 +21,8 @@ from pyquant.graph.normalize.simplify import simplify
 __all__ = ["PASSES", "normalize"]
 
 PASSES: tuple[Pass, ...] = (
-    simplify, fold_constants, drop_open_masks, fold_batch_norm, patches_to_linear, unify_elementwise, fuse_attention,
-    split_qkv,
+    einsum_to_matmul, simplify, fold_constants, fold_repeated, fold_batch_norm, patches_to_linear, unify_elementwise,
+    fuse_attention, drop_open_masks, split_qkv,
 )
 
 

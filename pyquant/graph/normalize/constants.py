@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import fx
 
-from pyquant.graph.aten import aten, base_of, depends_on_inputs, uses
+from pyquant.graph.aten import add_node, aten, base_of, batch_factor, depends_on_inputs, evaluate, shape_of, uses
 from pyquant.graph.capture import Captured
 
-__all__ = ["constant_value", "drop_open_masks", "fold_constants"]
+__all__ = ["constant_value", "drop_open_masks", "fold_constants", "fold_repeated"]
 
 
 def read(captured: Captured, target: str) -> torch.Tensor:
@@ -62,6 +62,66 @@ def fold_constants(captured: Captured) -> None:
         node.replace_all_uses_with(new)
 
 
+def fold_repeated(captured: Captured) -> None:
+    """A mask or table that knows no input but the batch size, and repeats for every sample: keep one sample of it.
+
+    The value is worked out for two batch sizes; where a row differs from another, nothing is folded.
+    """
+    graph = captured.graph
+    with_sizes, dynamic = depends_on_inputs(graph), depends_on_inputs(graph, sizes=False)
+    memos: dict[int, dict[fx.Node, Any]] = {2: {}, 3: {}}
+    for node in list(graph.nodes):
+        if node.op == "get_attr" and _foldable_source(captured, node):
+            for memo in memos.values():
+                memo[node] = read(captured, str(node.target))
+            continue
+        if node.op != "call_function" or node not in with_sizes or node in dynamic or not _is_per_sample(node):
+            continue
+        if uses(node, aten.expand.default) and base_of(node).op == "get_attr":
+            continue
+        if not any(user in dynamic or user.op == "output" for user in node.users):
+            continue
+        if not all(n in memos[2] for n in _sources(node)):
+            continue
+        two, three = (evaluate(node, memo, batch) for batch, memo in memos.items())
+        if not (torch.equal(two[:1].expand_as(two), two) and torch.equal(two[:1].expand_as(three), three)):
+            continue
+        name = f"pq_folded_{node.name}"
+        captured.root.register_buffer(name, two[:1].clone(), persistent=False)
+        with graph.inserting_before(node):
+            one = graph.create_node("get_attr", name)
+            one.meta["val"] = node.meta["val"][:1]
+            size = next(n for n in graph.nodes if uses(n, aten.sym_size.int) and str(n.meta["val"]) == str(
+                shape_of(node)[0]))
+            new = add_node(captured, aten.expand.default, (one, [size, *[-1] * (two.dim() - 1)]), like=node)
+        node.replace_all_uses_with(new)
+
+
+def _is_per_sample(node: fx.Node) -> bool:
+    """True if the first axis, and no other, is the batch."""
+    value = node.meta.get("val")
+    if not isinstance(value, torch.Tensor) or value.dim() == 0:
+        return False
+    try:
+        factors = [batch_factor(size) for size in value.shape]
+    except ValueError:
+        return False
+    return factors[0] == 1 and all(factor is None for factor in factors[1:])
+
+
+def _sources(node: fx.Node) -> set[fx.Node]:
+    """The parameters and buffers that a node is computed from."""
+    found, seen, todo = set(), {node}, [node]
+    while todo:
+        at = todo.pop()
+        if at.op == "get_attr":
+            found.add(at)
+        if not isinstance(at.meta.get("val"), (torch.SymInt, int)):
+            todo.extend(n for n in at.all_input_nodes if n not in seen)
+            seen.update(at.all_input_nodes)
+    return found
+
+
 def constant_value(captured: Captured, node: Any) -> torch.Tensor | None:
     """The folded tensor behind a node, seen through expands; None if it is no constant."""
     if not isinstance(node, fx.Node):
@@ -79,13 +139,14 @@ def drop_open_masks(captured: Captured) -> None:
             continue
         mask = node.args[3]
         value = constant_value(captured, mask)
-        if value is None:
-            continue
-        if bool(value.all()) if value.dtype == torch.bool else not bool(value.any()):
+        if value is not None and (bool(value.all()) if value.dtype == torch.bool else not bool(value.any())):
             node.update_arg(3, None)
-        elif isinstance(mask, fx.Node) and uses(mask, aten.expand.default):
-            # The expand over the batch is what attention broadcasts by itself.
+        while isinstance(mask, fx.Node) and uses(mask, aten.expand.default):
+            # Attention broadcasts by itself; without the expand the mask does not depend on the batch.
             source = mask.args[0]
             assert isinstance(source, fx.Node)
-            if source.meta["val"].dim() == mask.meta["val"].dim():
-                node.update_arg(3, source)
+            if source.meta["val"].dim() != mask.meta["val"].dim():
+                break
+            mask = source
+        if node.args[3] is not None:
+            node.update_arg(3, mask)

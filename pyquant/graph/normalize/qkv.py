@@ -7,41 +7,17 @@ channels the operand reads and in which order.
 
 from __future__ import annotations
 
-from typing import Any
+import math
 
 import torch
 from torch import fx
 
-from pyquant.graph.aten import add_node, aten, base_of, batch_factor, shape_of, uses
+from pyquant.graph.aten import add_node, argument, aten, base_of, concrete, evaluate, node_argument, shape_of, uses
 from pyquant.graph.capture import Captured
 
-__all__ = ["concrete", "split_qkv"]
+__all__ = ["split_qkv"]
 
 _BATCH = 3  # any batch shows the pattern; 3 differs from most real sizes
-
-
-def concrete(size: Any) -> int:
-    """A size with the batch set to 3."""
-    factor = batch_factor(size)
-    return int(size) if factor is None else factor * _BATCH
-
-
-def _replay(node: fx.Node, source: fx.Node, numbers: torch.Tensor) -> torch.Tensor:
-    """What `node` reads of `source`, by element number."""
-    memo: dict[fx.Node, Any] = {source: numbers}
-
-    def value(at: fx.Node) -> Any:
-        if at not in memo:
-            if isinstance(at.meta.get("val"), (torch.SymInt, int)):
-                memo[at] = concrete(at.meta["val"])
-            else:
-                args, kwargs = fx.map_arg((at.args, at.kwargs), value)
-                memo[at] = at.target(*args, **kwargs)  # type: ignore[operator]
-        return memo[at]
-
-    result = value(node)
-    assert isinstance(result, torch.Tensor)
-    return result
 
 
 def split_qkv(captured: Captured) -> None:
@@ -50,8 +26,7 @@ def split_qkv(captured: Captured) -> None:
     for node in captured.graph.nodes:
         if uses(node, aten.scaled_dot_product_attention.default):
             for position in range(3):
-                operand = node.args[position]
-                source = base_of(operand)
+                source = base_of(node_argument(node, position))
                 if uses(source, aten.linear.default):
                     operands.setdefault(source, []).append((node, position))
     for linear, readers in operands.items():
@@ -61,15 +36,14 @@ def split_qkv(captured: Captured) -> None:
 
 
 def _split(captured: Captured, linear: fx.Node, attention: fx.Node, position: int) -> None:
-    operand = attention.args[position]
-    assert isinstance(operand, fx.Node)
+    operand = node_argument(attention, position)
     try:
-        shape = [concrete(s) for s in shape_of(linear)]
-        lead = concrete(shape_of(operand)[0])
+        shape = [concrete(s, _BATCH) for s in shape_of(linear)]
+        lead = concrete(shape_of(operand)[0], _BATCH)
     except ValueError:
         return
     channels = shape[-1]
-    read = _replay(operand, linear, torch.arange(int(torch.tensor(shape).prod())).reshape(shape))
+    read = evaluate(operand, {linear: torch.arange(math.prod(shape)).reshape(shape)}, _BATCH)
     merged = read.dim() == 3  # [batch * heads, tokens, d]
     if merged:
         read = read.reshape(_BATCH, lead // _BATCH, *read.shape[1:])
@@ -91,8 +65,11 @@ def _split(captured: Captured, linear: fx.Node, attention: fx.Node, position: in
         weight, bias = (_pick(captured, linear, index, picked.flatten()) for index in (1, 2))
         mine = add_node(captured, aten.linear.default, (linear.args[0], weight, bias), like=linear)
         mine.meta["pq_kind"] = kind
-        order = [-1, tokens, heads, depth] if token_major else [tokens, -1, heads, depth]
-        apart = add_node(captured, aten.reshape.default, (mine, order), like=linear)
+        if len(shape) == 3 and shape[:2] == ([batch, tokens] if token_major else [tokens, batch]):
+            apart = add_node(captured, aten.unflatten.int, (mine, 2, [heads, depth]), like=linear)
+        else:
+            order = [-1, tokens, heads, depth] if token_major else [tokens, -1, heads, depth]
+            apart = add_node(captured, aten.reshape.default, (mine, order), like=linear)
         axes = [0, 2, 1, 3] if token_major else [1, 2, 0, 3]
         new = add_node(captured, aten.permute.default, (apart, axes), like=linear)
         if merged:
@@ -102,7 +79,7 @@ def _split(captured: Captured, linear: fx.Node, attention: fx.Node, position: in
 
 def _pick(captured: Captured, linear: fx.Node, index: int, channels: torch.Tensor) -> fx.Node | None:
     """Rows of the weight or bias: a slice where they follow each other."""
-    source = linear.args[index] if len(linear.args) > index else None
+    source = argument(linear, index)
     if not isinstance(source, fx.Node):
         return None
     first, count = int(channels[0]), len(channels)

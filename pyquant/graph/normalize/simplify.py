@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import fx
 
-from pyquant.graph.aten import add_node, aten, is_float, kind_of, replace, uses
+from pyquant.graph.aten import add_node, aten, base_of, is_float, kind_of, replace, uses
 from pyquant.graph.capture import Captured
 
 __all__ = ["simplify"]
@@ -59,9 +59,15 @@ def _respelled(captured: Captured, node: fx.Node) -> fx.Node | None:
         return add_node(captured, aten.linear.default, (x, transposed, bias), like=node)
     if uses(node, aten.matmul.default, aten.mm.default):
         x, weight = node.args
-        if isinstance(weight, fx.Node) and weight.op == "get_attr" and weight.meta["val"].dim() == 2:
+        if isinstance(weight, fx.Node) and base_of(weight).op == "get_attr" and weight.meta["val"].dim() == 2:
             transposed = add_node(captured, aten.t.default, (weight,), like=node)
             return add_node(captured, aten.linear.default, (x, transposed), like=node)
+    if uses(node, aten.where.self) and is_float(node):
+        return _where_as_fill(captured, node)
+    if uses(node, aten.masked_fill.Tensor):
+        filled = _number(captured, node.args[2])
+        return None if filled is None else add_node(
+            captured, aten.masked_fill.Scalar, (*node.args[:2], filled), like=node)
     if uses(node, aten.stack.default):
         parts, dim = node.args[0], node.args[1] if len(node.args) > 1 else 0
         assert isinstance(parts, (list, tuple))
@@ -76,3 +82,24 @@ def _respelled(captured: Captured, node: fx.Node) -> fx.Node | None:
             source = node.args[0]
             return source if source.meta["val"].dtype == torch.float32 else None
     return None
+
+
+def _number(captured: Captured, node: object) -> float | None:
+    """The number in a constant tensor of one element."""
+    if isinstance(node, fx.Node) and uses(node, aten.full.default, aten.scalar_tensor.default):
+        number = node.args[-1]
+        return float(number) if isinstance(number, (int, float)) else None
+    if not isinstance(node, fx.Node) or node.op != "get_attr" or not str(node.target).startswith("pq_"):
+        return None
+    tensor = getattr(captured.root, str(node.target))
+    return float(tensor) if tensor.numel() == 1 else None
+
+
+def _where_as_fill(captured: Captured, node: fx.Node) -> fx.Node | None:
+    """where(keep, scores, -inf) -> masked_fill(scores, not keep, -inf)."""
+    keep, x, other = node.args
+    filled = _number(captured, other)
+    if filled is None or not isinstance(x, fx.Node) or x.meta["val"].shape != node.meta["val"].shape:
+        return None
+    excluded = add_node(captured, aten.logical_not.default, (keep,), like=node)
+    return add_node(captured, aten.masked_fill.Scalar, (x, excluded, filled), like=node)

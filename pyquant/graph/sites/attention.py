@@ -13,7 +13,7 @@ from torch import Tensor, fx
 from pyquant.config import SiteConfig
 from pyquant.engine.spec import Value
 from pyquant.errors import CoverageError
-from pyquant.graph.aten import aten, is_float, uses
+from pyquant.graph.aten import aten, depends_on_inputs, is_float, uses
 from pyquant.graph.capture import Captured
 from pyquant.graph.grid import Edge, qparams_of
 from pyquant.graph.layout import BATCH, Atom, CopyNeededError, Layout, atom_of
@@ -60,6 +60,8 @@ class AttentionSite(Site):
         mask = node.kwargs.get("attn_mask", mask)
         if isinstance(mask, fx.Node) and is_float(mask) and mask.meta["val"].dtype != torch.float32:
             return "a mask that is not float32"
+        if mask in depends_on_inputs(captured.graph):
+            return "its mask depends on an input"
         return Match((q, k, v), (mask,), "context", settings)
 
     def real(self, q: Edge, k: Edge, v: Edge, mask: Tensor | None) -> Tensor:  # type: ignore[override]
@@ -142,19 +144,25 @@ def _broadcast_strides(shape: tuple[int, ...]) -> tuple[int, int, int, int]:
 
 def _by_strides(to: Lowering, layout: Layout) -> tuple[Value, tuple[int, int, int, int], tuple[int, int, int, int]]:
     """(value, (offset, group, head, token), (groups, heads, tokens, d)) of an operand [.., heads, tokens, d]."""
-    for attempt in (layout, to.materialise(layout) if not layout.standard else layout):
-        try:
-            axes = attempt.axes
-            depth = atom_of(axes[-1])
-            if depth.size > 1 and depth.stride != 1:
-                raise CopyNeededError("the head is not contiguous")
-            token, head = atom_of(axes[-2]), atom_of(axes[-3])
-            lead = [atom for axis in axes[:-3] for atom in axis if atom != BATCH]
-            if len(lead) > 1:
-                raise CopyNeededError("several leading axes")
-            group = lead[0] if lead else Atom(1, 0)
-            where = (attempt.offset, group.stride, head.stride, token.stride)
-            return to.stored(attempt), where, (group.size, head.size, token.size, depth.size)
-        except CopyNeededError:
-            continue
-    raise CoverageError("convert: an attention operand has more leading axes than one window axis")
+    try:
+        return _strided(to, layout)
+    except CopyNeededError:
+        pass
+    try:
+        return _strided(to, to.materialise(layout))
+    except CopyNeededError as error:
+        raise CoverageError(f"convert: an attention operand cannot be read by strides: {error}") from None
+
+
+def _strided(to: Lowering, layout: Layout) -> tuple[Value, tuple[int, int, int, int], tuple[int, int, int, int]]:
+    axes = layout.axes
+    depth = atom_of(axes[-1])
+    if depth.size > 1 and depth.stride != 1:
+        raise CopyNeededError("the head is not contiguous")
+    token, head = atom_of(axes[-2]), atom_of(axes[-3])
+    lead = [atom for axis in axes[:-3] for atom in axis if atom != BATCH]
+    if len(lead) > 1:
+        raise CopyNeededError("more leading axes than one of windows")
+    group = lead[0] if lead else Atom(1, 0)
+    where = (layout.offset, group.stride, head.stride, token.stride)
+    return to.stored(layout), where, (group.size, head.size, token.size, depth.size)

@@ -79,7 +79,9 @@ class ConcatSite(Site):
         else:
             layout = to.operand(part)
             source = to.grid_of(layout)
-            if isinstance(layout.value, Stored):
+            if source == grid:
+                pass  # a factor of 1 moves nothing
+            elif isinstance(layout.value, Stored):
                 moved = ops.requantize(
                     layout.value.array, **derive_dyadic(source.scale / grid.scale).keywords(),
                     x_zero_point=source.zero_point, zero_point=grid.zero_point, quant_min=grid.quant_min,
