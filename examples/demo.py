@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from digits_vit import CHECKPOINT, load_data, load_model
-from report import coverage_table, differing_integers, plot, print_latency
+from report import coverage_table, plot, print_latency
 
 import pyquant as pq
 
@@ -49,10 +49,12 @@ def main() -> None:
     print(f"  integer  {integer.top1:.2f} %")
     print(f"  {integer.flips(real):.2f} % of predictions flip; logits {integer.sqnr(real):.1f} dB SQNR")
 
-    sites = differing_integers(qmodel, engine, data.test_images[:64])
+    wrong = np.count_nonzero(simulated.logits != integer.logits)
+    sites = pq.compare(qmodel, engine, data.test_images[:64])
     print("\nIntegers that differ between the simulation and the engine")
-    print(f"  outputs    {np.count_nonzero(simulated.logits != integer.logits)} of {integer.logits.size:,}")
-    print(f"  all sites  {sum(sites.values())} at {len(sites)} sites, 64 images")
+    print(f"  outputs    {wrong} of {integer.logits.size:,}, {integer.count} images")
+    total = sum(site.count for site in sites.sites)
+    print(f"  all sites  {sites.differing} of {total:,}, {len(sites.sites)} sites, 64 images")
 
     print(f"\nSize: float {CHECKPOINT.stat().st_size:,} bytes, integer {program.stat().st_size:,} bytes")
     print("\nLatency, one thread, median of 21 interleaved rounds (noisy on a busy machine)")
@@ -60,6 +62,8 @@ def main() -> None:
 
     plot(picture, qmodel, data.test_images[:64], real, integer)
     print(f"\nWrote {program} and {picture}")
+    if wrong or not sites.identical:
+        raise SystemExit("the engine and the simulation differ")
 
 
 if __name__ == "__main__":

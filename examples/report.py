@@ -29,11 +29,6 @@ COLOURS = {
 }
 
 
-def logits_of(output: Any) -> Any:
-    """The array or tensor inside a model's output."""
-    return getattr(output, "logits", output)
-
-
 def coverage_table(coverage: pq.Coverage) -> str:
     """Counts by op and kind, and the summary."""
     counts: dict[str, dict[str, int]] = defaultdict(dict)
@@ -61,25 +56,6 @@ def site_outputs(prepared: pq.Prepared, images: Tensor, mode: str) -> dict[str, 
         for hook in hooks:
             hook.remove()
     return found
-
-
-def differing_integers(prepared: pq.Prepared, engine: pq.IntegerModel, images: Tensor) -> dict[str, int]:
-    """For every site that the engine stores, how many elements are not what the simulation has there.
-
-    Both sides are integers times the site's scale, rounded once to float32: equal floats are equal integers.
-    The engine may store an edge in another order than the model; the file says in which (``views``).
-    """
-    simulated = site_outputs(prepared, images, "quantized")
-    traced = engine.trace(images)
-    differing = {}
-    for name, view in engine.metadata["views"].items():
-        if name not in simulated or name not in traced:
-            continue
-        batch = len(images) if any(size < 0 for size in view["shape"]) else 1
-        stored = traced[name].dequantize().reshape([batch, *view["sizes"]]).transpose(view["order"])
-        edge = stored.reshape([-size * batch if size < 0 else size for size in view["shape"]])
-        differing[name] = int(np.count_nonzero(edge != simulated[name]))
-    return differing
 
 
 def sqnr(reference: NDArray[np.float32], approximation: NDArray[np.float32]) -> float:
