@@ -1,7 +1,8 @@
 """What a data loader yields, as arguments of a model.
 
-A tensor is the first argument; a mapping gives the keys that the signature has (the rest is ignored, and logged once);
-a tuple or list gives its first n items, n being the number of inputs the model takes without a default (at least one).
+A tensor is the first argument; a mapping gives the keys that the signature has (the rest is ignored, and logged
+once); a tuple or list gives its first n items, n being the number of inputs the model takes without a default (at
+least one).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-__all__ = ["arguments", "device_of", "first_batch", "target_of"]
+__all__ = ["arguments", "count_inputs", "device_of", "first_batch", "target_of"]
 
 _log = logging.getLogger("pyquant")
 _TARGETS = ("labels", "label", "target", "targets", "y")
@@ -23,7 +24,7 @@ _logged: set[tuple[str, ...]] = set()
 
 def device_of(model: nn.Module) -> torch.device | None:
     """Where the model's first parameter or buffer lives."""
-    tensor = next(model.parameters(), None)
+    tensor: torch.Tensor | None = next(model.parameters(), None)
     if tensor is None:
         tensor = next(model.buffers(), None)
     return None if tensor is None else tensor.device
@@ -33,7 +34,9 @@ def _moved(value: Any, device: torch.device | None) -> Any:
     return value.to(device) if isinstance(value, torch.Tensor) and device is not None else value
 
 
-def arguments(model: nn.Module, batch: Any, *, drop: tuple[str, ...] = ()) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def arguments(
+    model: nn.Module, batch: Any, *, drop: tuple[str, ...] = ()
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """(args, kwargs) for one batch, on the model's device.
 
     Raises
@@ -58,20 +61,25 @@ def arguments(model: nn.Module, batch: Any, *, drop: tuple[str, ...] = ()) -> tu
             raise TypeError(f"batch: none of the keys {sorted(map(str, batch))} is an input of {type(model).__name__}")
         return (), {str(k): _moved(v, device) for k, v in known.items()}
     if isinstance(batch, (tuple, list)):
-        slots = [p for p in parameters.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-        count = max(1, sum(p.default is p.empty for p in slots))
         if not batch or not isinstance(batch[0], torch.Tensor):
             raise TypeError(f"batch: expected a tuple that starts with a tensor, got {type(batch).__name__} of "
                             f"{[type(item).__name__ for item in batch]}")
-        return tuple(_moved(item, device) for item in batch[:count]), {}
+        return tuple(_moved(item, device) for item in batch[: count_inputs(model)]), {}
     raise TypeError(f"batch: expected a tensor, a mapping or a tuple, got {type(batch).__name__}")
 
 
-def target_of(batch: Any) -> torch.Tensor | None:
-    """The labels of a batch: a known key, or the last item of a tuple of several."""
+def count_inputs(model: nn.Module) -> int:
+    """How many items of a tuple are inputs: the parameters without a default, at least one."""
+    parameters = inspect.signature(model.forward).parameters.values()
+    slots = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    return max(1, sum(p.default is p.empty for p in slots))
+
+
+def target_of(batch: Any, inputs: int = 1) -> torch.Tensor | None:
+    """The labels of a batch: a known key, or the last item of a tuple that holds more than the inputs."""
     if isinstance(batch, Mapping):
         return next((batch[k] for k in _TARGETS if k in batch), None)
-    if isinstance(batch, (tuple, list)) and len(batch) > 1 and isinstance(batch[-1], torch.Tensor):
+    if isinstance(batch, (tuple, list)) and len(batch) > inputs and isinstance(batch[-1], torch.Tensor):
         return batch[-1]
     return None
 

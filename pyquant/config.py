@@ -24,6 +24,12 @@ def _bits(name: str, value: object, low: int, high: int) -> None:
         raise ValueError(f"{name}: expected an integer in [{low}, {high}], got {value!r}")
 
 
+def _number(name: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ValueError(f"{name}: expected a number, got {value!r}")
+    return value
+
+
 def _one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
         raise ValueError(f"{name}: expected one of {', '.join(allowed)}, got {value!r}")
@@ -77,9 +83,9 @@ class SiteConfig:
         _one_of("residual_observer", self.residual_observer, OBSERVERS)
         _one_of("weight_observer", self.weight_observer, WEIGHT_OBSERVERS)
         _one_of("softmax", self.softmax, SOFTMAX_METHODS)
-        if not 50.0 < self.percentile <= 100.0:
+        if not 50.0 < _number("percentile", self.percentile) <= 100.0:
             raise ValueError(f"percentile: expected a number in (50, 100], got {self.percentile!r}")
-        if not 0.0 <= self.momentum < 1.0:
+        if not 0.0 <= _number("momentum", self.momentum) < 1.0:
             raise ValueError(f"momentum: expected a number in [0, 1), got {self.momentum!r}")
         for name in ("symmetric", "keep_float"):
             if not isinstance(getattr(self, name), bool):
@@ -101,7 +107,8 @@ class Override:
             raise ValueError("select: expected a glob over site names, got an empty string")
         unknown = sorted({name for name, _ in self.settings} - _FIELDS)
         if unknown:
-            raise ValueError(f"override {self.select!r}: unknown setting {unknown[0]!r}; there are {sorted(_FIELDS)}")
+            raise ValueError(
+                f"override {self.select!r}: unknown setting {unknown[0]!r}; there are {sorted(_FIELDS)}")
         dataclasses.replace(SiteConfig(), **dict(self.settings))  # each value is checked now, not at prepare
 
 
@@ -130,8 +137,8 @@ class QuantConfig:
         known = list(names)
         for each in self.overrides:
             if not fnmatch.filter(known, each.select):
-                raise ValueError(
-                    f"override {each.select!r} matches no site; sites are named like {', '.join(known[:3])}, ...")
+                examples = ", ".join(known[:3])
+                raise ValueError(f"override {each.select!r} matches no site; sites are named like {examples}, ...")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, for JSON and YAML."""
@@ -149,11 +156,16 @@ class QuantConfig:
         if unknown:
             raise ValueError(f"config: unknown key {unknown[0]!r}; there are base, overrides")
         base = data.get("base") or {}
+        if not isinstance(base, Mapping):
+            raise ValueError(f"config: expected base to be a mapping, got {base!r}")
         wrong = sorted(set(base) - _FIELDS)
         if wrong:
             raise ValueError(f"config: unknown setting {wrong[0]!r} in base; there are {sorted(_FIELDS)}")
+        listed = data.get("overrides") or ()
+        if not isinstance(listed, (list, tuple)):
+            raise ValueError(f"config: expected overrides to be a list, got {listed!r}")
         overrides = []
-        for item in data.get("overrides") or ():
+        for item in listed:
             if not isinstance(item, Mapping) or "select" not in item:
                 raise ValueError(f"config: each override needs a select, got {item!r}")
             rest = {k: v for k, v in item.items() if k != "select"}
@@ -168,8 +180,18 @@ class QuantConfig:
 
     @classmethod
     def load(cls, path: str | Path) -> QuantConfig:
-        """Read what `save` wrote (JSON is YAML)."""
-        return cls.from_dict(yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {})
+        """Read what `save` wrote (JSON is YAML).
+
+        Raises
+        ------
+        ValueError
+            The file is not YAML, or its content is no configuration.
+        """
+        try:
+            data = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        except yaml.YAMLError as error:
+            raise ValueError(f"config: {path} is not YAML: {error}") from None
+        return cls.from_dict(data or {})
 
 
 PRESETS: Mapping[str, QuantConfig] = {
@@ -188,7 +210,9 @@ def resolve_config(config: str | Mapping[str, Any] | QuantConfig) -> QuantConfig
             return PRESETS[config]
         if config.endswith((".yaml", ".yml", ".json")):
             return QuantConfig.load(config)
-        raise ValueError(f"config: expected one of {', '.join(PRESETS)}, a mapping or a QuantConfig, got {config!r}")
+        raise ValueError(
+            f"config: expected one of {', '.join(PRESETS)}, a .yaml or .json file, or a QuantConfig, got {config!r}")
     if isinstance(config, Mapping):
         return QuantConfig.from_dict(config)
-    raise ValueError(f"config: expected a preset name, a mapping or a QuantConfig, got {type(config).__name__}")
+    raise ValueError(
+        f"config: expected a preset name, a mapping or a QuantConfig, got {type(config).__name__}")

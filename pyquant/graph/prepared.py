@@ -129,7 +129,7 @@ class Prepared(nn.Module):
 
     def coverage(self) -> Coverage:
         """Every op of the model as integer, folded, view, or float with the reason."""
-        return Coverage(CoverageRow(*row) for row in self._rows)
+        return Coverage(CoverageRow(*row) for row in self._rows)  # type: ignore[arg-type]
 
     @property
     def _whole(self) -> bool:

@@ -89,8 +89,15 @@ class Density:
 
     def _fine_error(self, scale: FloatArray, zero_point: FloatArray, low: int, high: int) -> FloatArray:
         """Steps narrower than a bin: rounding is uniform noise, scale^2 / 12, and the rest is clipping."""
-        middle = self._left + self._widths / 2
-        above = np.maximum(middle - ((high - zero_point) * scale)[:, None], 0.0)
-        below = np.maximum(((low - zero_point) * scale)[:, None] - middle, 0.0)
-        clipped = (above + below) ** 2
-        return np.asarray(np.where(clipped > 0, clipped, scale[:, None] ** 2 / 12) @ self.counts)
+        top, bottom = ((high - zero_point) * scale)[:, None], ((low - zero_point) * scale)[:, None]
+        left, right = self._left, self._left + self._widths
+        clipped = _square_above(left - top, right - top) + _square_above(bottom - right, bottom - left)
+        return np.asarray((clipped + scale[:, None] ** 2 / 12) @ self.counts)
+
+
+def _square_above(a: FloatArray, b: FloatArray) -> FloatArray:
+    """Mean of max(x, 0)^2 over x in [a, b]."""
+    over = np.maximum(a, 0.0)
+    top = np.maximum(b, 0.0)
+    share = np.where(b > a, (top - over) / np.where(b > a, b - a, 1.0), 1.0)
+    return np.asarray(share * (over * over + over * top + top * top) / 3)

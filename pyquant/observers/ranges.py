@@ -154,20 +154,20 @@ class MSEObserver(HistogramObserver):
         if symmetric:
             top = max(-low, high)
             _, at = best(-top * _SHRINK, top * _SHRINK)
-            around = np.append(at, at + top * _AROUND)
+            around = np.minimum(at * _AROUND, top)
             _, at = best(-around, around)
             return qparams_from_range(-at, at, bits, symmetric)
         at_low, at_high = low, high
         for _ in range(2):
             at_low, at_high = best(np.full_like(_SHRINK, at_low), high * _SHRINK)
             at_low, at_high = best(low * _SHRINK, np.full_like(_SHRINK, at_high))
-        lows, highs = np.meshgrid(
-            np.append(at_low, at_low + low * _AROUND), np.append(at_high, at_high + high * _AROUND))
+        lows, highs = np.meshgrid(np.maximum(at_low * _AROUND, low), np.minimum(at_high * _AROUND, high))
         return qparams_from_range(*best(lows.ravel(), highs.ravel()), bits, symmetric)
 
 
-_SHRINK: FloatArray = np.concatenate([[1.0], np.linspace(0.995, 0.2, 100)])
-_AROUND: FloatArray = np.array([-6, -4.5, -3, -1.5, 1.5, 3, 4.5, 6]) * 1e-3  # the steps of _SHRINK are 8e-3
+# Shares of the whole range. One outlier may leave the rest a hundredth of it.
+_SHRINK: FloatArray = np.concatenate([np.linspace(1.0, 0.2, 81), np.geomspace(0.2, 0.01, 41)[1:]])
+_AROUND: FloatArray = 1.0 + np.array([0.0, -0.03, -0.02, -0.01, -0.005, 0.005, 0.01, 0.02, 0.03])
 
 
 def _grids(lows: FloatArray, highs: FloatArray, bits: int, symmetric: bool) -> tuple[FloatArray, FloatArray]:

@@ -8,7 +8,7 @@ from torch import Tensor
 __all__ = ["mse_weight_scale"]
 
 
-def mse_weight_scale(weight: Tensor, bits: int, steps: int = 80) -> Tensor:
+def mse_weight_scale(weight: Tensor, bits: int, steps: int = 100) -> Tensor:
     """Per-output-channel scale of least squared error, float32 [n].
 
     Parameters
@@ -18,14 +18,14 @@ def mse_weight_scale(weight: Tensor, bits: int, steps: int = 80) -> Tensor:
     bits : int
         Symmetric, narrow range.
     steps : int
-        Candidates between 0.3 and 1 of the channel's absmax / quant_max; the first one that is best is taken.
+        Candidates between 0.2 and 1 of the channel's absmax / quant_max; the first one that is best is taken.
     """
     high = 2 ** (bits - 1) - 1
     rows = weight.detach().reshape(weight.shape[0], -1).to(torch.float32)
     top = rows.abs().amax(dim=1) / high if rows.shape[1] else rows.new_zeros(rows.shape[0])
     top = torch.where(top > 0, top, torch.ones_like(top))
     best, least = top.clone(), torch.full_like(top, float("inf"), dtype=torch.float64)
-    for factor in torch.linspace(1.0, 0.3, steps).tolist():
+    for factor in torch.linspace(1.0, 0.2, steps).tolist():
         scale = top * factor
         codes = torch.clamp(torch.round(rows / scale[:, None]), -high, high)
         error = (codes * scale[:, None] - rows).double().square().sum(dim=1)

@@ -26,8 +26,8 @@ def calibrate(
 ) -> Prepared:
     """Choose every scale and zero point from data.
 
-    The state of the observers has a fixed size, so memory does not grow with the number of samples. What was observed
-    before is forgotten first.
+    The state of the observers has a fixed size, so memory does not grow with the number of samples. What was
+    observed before is forgotten first.
 
     Parameters
     ----------
@@ -48,9 +48,13 @@ def calibrate(
     Raises
     ------
     CalibrationError
-        No batch, a value that is not finite (the site is named), or a site that no batch reaches. Scales and modes are
-        then as they were before.
+        No batch, a value that is not finite (the site is named), or a site that no batch reaches. After any
+        error, an interrupt included, scales and modes are as they were before.
+    TypeError
+        A batch does not fit the model.
     """
+    if not isinstance(prepared, Prepared):
+        raise TypeError(f"calibrate: expected a Prepared (see pyquant.prepare), got {type(prepared).__name__}")
     sites = list(prepared.sites().values())
     before = [site.mode for site in sites]
     done = False
@@ -74,7 +78,7 @@ def _run(
 ) -> int:
     count = 0
     drop = tuple(t for t in LABELS if t in prepared._signature.inputs)
-    with torch.no_grad():
+    with torch.inference_mode(False), torch.no_grad():  # scales made in inference mode could not train
         for batch in tqdm(batches, desc="calibrate", unit="batch", disable=not progress, leave=False):
             if forward is not None:
                 forward(prepared, batch)
@@ -87,21 +91,32 @@ def _run(
 
 def set_scales(prepared: Prepared) -> None:
     """Turn what the observers saw into scales, for every site at once or for none."""
-    empty = [name for name, site in prepared.sites().items() if site.observer.empty]
+    sites = prepared.sites()
+    empty = [name for name, site in sites.items() if site.observer.empty]
     if empty:
         more = f" and {len(empty) - 1} more" if len(empty) > 1 else ""
         raise CalibrationError(f"calibrate: no batch reached site {empty[0]!r}{more}")
     chosen = [
-        (site, site.observer.qparams(site.output.bits, site.output.symmetric)) for site in prepared.sites().values()
+        (site, site.observer.qparams(site.output.bits, site.output.symmetric)) for site in sites.values()
     ]
+    # Weights first: choosing their scales may fail, setting numbers may not.
+    _calibrate_weights(prepared)
     for site, q in chosen:
         site.output.set(q.scale, q.zero_point)
-    _calibrate_weights(prepared)
 
 
 def _calibrate_weights(prepared: Prepared) -> None:
     values: dict[fx.Node, Any] = {}
-    for node, site in prepared.site_nodes():
-        extras = [a for a in node.args if isinstance(a, fx.Node)]
-        site.calibrate_weights(*(constant_of(prepared, extra, values) for extra in extras))
-
+    before = [(site, site.__dict__["_buffers"].copy()) for site in prepared.sites().values()]
+    try:
+        for node, site in prepared.site_nodes():
+            extras = [a for a in node.args if isinstance(a, fx.Node)]
+            weights = [constant_of(prepared, extra, values) for extra in extras]
+            for extra, weight in zip(extras, weights, strict=True):
+                if weight is not None and not bool(torch.isfinite(weight).all()):
+                    raise CalibrationError(f"calibrate: site {site.name!r}: {extra.target} is not finite")
+            site.calibrate_weights(*weights)
+    except BaseException:
+        for site, buffers in before:
+            site.__dict__["_buffers"].update(buffers)
+        raise

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from tqdm.auto import tqdm
 
-from pyquant.batches import arguments, target_of
+from pyquant.batches import arguments, count_inputs, target_of
 from pyquant.engine import IntegerModel
 
 __all__ = ["Evaluation", "evaluate"]
@@ -47,7 +47,13 @@ class Evaluation:
         return float(np.mean(self.logits.argmax(1) != other.logits.argmax(1)) * 100)
 
     def sqnr(self, reference: Evaluation) -> float:
-        """SQNR of these logits against the reference's, in dB: ratio of norms per sample, mean, then 20 log10."""
+        """SQNR of these logits against the reference's, in dB: ratio of norms per sample, mean, then 20 log10.
+
+        Samples without any error do not count; +inf if there is no error at all.
+        """
+        if self.logits.shape != reference.logits.shape:
+            raise ValueError(
+                f"sqnr: expected logits of one shape, got {self.logits.shape} and {reference.logits.shape}")
         x, y = reference.logits.astype(np.float64), self.logits.astype(np.float64)
         noise = np.linalg.norm(x - y, axis=1)
         if not noise.any():
@@ -67,8 +73,9 @@ def _tensor_of(output: Any) -> npt.NDArray[np.float32]:
         output = output.logits
     elif isinstance(output, (tuple, list)):
         output = output[0]
-    array = output.detach().float().cpu().numpy() if isinstance(output, torch.Tensor) else np.asarray(output, np.float32)
-    return np.asarray(array, dtype=np.float32)
+    if isinstance(output, torch.Tensor):
+        output = output.detach().float().cpu().numpy()
+    return np.asarray(output, dtype=np.float32)
 
 
 def evaluate(
@@ -85,7 +92,8 @@ def evaluate(
     model : torch.nn.Module or IntegerModel
         A float model, a `Prepared`, or a program in the engine. A module runs in eval mode and goes back to its own.
     loader : iterable of batches
-        The target is the entry called ``labels`` (or ``label``, ``target``) or the last item of a tuple.
+        The target is the entry called ``labels`` (or ``label``, ``target``), or the last item of a tuple that
+        holds more than the inputs.
     forward : callable, optional
         ``forward(model, batch)`` -> logits.
     progress : bool
@@ -94,7 +102,7 @@ def evaluate(
     Raises
     ------
     ValueError
-        The loader is empty.
+        The loader is empty, or there are fewer or more labels than samples.
     """
     logits, targets = [], []
     training = isinstance(model, nn.Module) and model.training
@@ -105,7 +113,7 @@ def evaluate(
             for batch in tqdm(loader, desc="evaluate", unit="batch", disable=not progress, leave=False):
                 output = forward(model, batch) if forward is not None else _call(model, batch)
                 logits.append(_tensor_of(output))
-                target = target_of(batch)
+                target = target_of(batch, 1 if forward is not None else _inputs_in(model))
                 if target is not None:
                     targets.append(np.asarray(target.cpu().numpy()).reshape(-1))
     finally:
@@ -117,6 +125,8 @@ def evaluate(
     if not targets:
         return Evaluation(float("nan"), float("nan"), float("nan"), len(scores), scores)
     labels = np.concatenate(targets)
+    if len(labels) != len(scores):
+        raise ValueError(f"evaluate: expected one label a sample, got {len(labels)} labels of {len(scores)} samples")
     shifted = scores.astype(np.float64) - scores.max(axis=1, keepdims=True)
     log_sum = np.log(np.exp(shifted).sum(axis=1))
     loss = float(np.mean(log_sum - shifted[np.arange(len(labels)), labels]))
@@ -138,3 +148,8 @@ def _call(model: nn.Module | IntegerModel, batch: Any) -> Any:
     if isinstance(batch, (tuple, list)):
         return model(*batch[: len(model.input_names)])
     return model(batch)
+
+
+def _inputs_in(model: nn.Module | IntegerModel) -> int:
+    """How many items of a tuple are inputs."""
+    return count_inputs(model) if isinstance(model, nn.Module) else len(model.input_names)

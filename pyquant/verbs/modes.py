@@ -20,8 +20,8 @@ def set_mode(prepared: Prepared, mode: str, select: str = "*") -> None:
     prepared : Prepared
         Changed in place.
     mode : str
-        ``float``: the original function. ``observe``: the same, and calibration sees the output. ``quantized``: the
-        integer op. ``frozen``: the same with scales that do not learn.
+        ``float``: the original function. ``observe``: the same, and calibration sees the output.
+        ``quantized``: the integer op. ``frozen``: the same with scales that do not learn.
     select : str
         A glob over site names, for example ``"vit.layers.*.attention.*"``.
 

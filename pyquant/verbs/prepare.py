@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import torch
 from torch import nn
 
 from pyquant.batches import arguments
@@ -34,12 +35,12 @@ def prepare(
     model : torch.nn.Module
         Any exportable model; copied, never changed.
     example : tensor, mapping or tuple
-        One batch, of any size, as a data loader gives it. Inputs that the example lacks (say, ``labels``) cannot be
-        given later.
+        One batch, of any size, as a data loader gives it. Inputs that the example lacks (say, ``labels``)
+        cannot be given later.
     config : str, mapping or QuantConfig
         A preset (``W8A8``, ``W4A8``, ``W6A6``), a YAML or JSON file, or a configuration.
     calibration : iterable of batches, optional
-        If given, scales are set from it and the result is in mode ``quantized``; else it is in mode ``float``.
+        If given, scales are set from it and the result is in mode ``quantized``; else in mode ``float``.
     strict : bool
         Raise if anything stays float.
 
@@ -52,10 +53,13 @@ def prepare(
     ValueError
         A bad configuration, or a glob in it that matches nothing.
     """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"prepare: expected a torch.nn.Module, got {type(model).__name__}")
     resolved = resolve_config(config)
     args, kwargs = arguments(model, example)
-    captured = normalize(capture(model, args, kwargs))
-    prepared = make_prepared(model, captured, build(captured, resolved), resolved)
+    with torch.inference_mode(False):  # scales made in inference mode could not train
+        captured = normalize(capture(model, args, kwargs))
+        prepared = make_prepared(model, captured, build(captured, resolved), resolved)
     if strict:
         floats = [(site, op, reason) for site, op, kind, reason in prepared._rows if kind == "float"]
         if floats:

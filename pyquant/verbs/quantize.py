@@ -32,7 +32,7 @@ def quantize(
     model : torch.nn.Module
         Trained, unmodified; it is never changed.
     calib : iterable of batches
-        Tensors, mappings or tuples, as a data loader gives them. Read once, in a streaming way; an iterator does not
+        Tensors, mappings or tuples, as a data loader gives them. Read once, as a stream; an iterator does not
         lose its first batch.
     config, strict
         As in `prepare`.
