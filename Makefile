@@ -47,8 +47,9 @@ test-c:
 	$(C_MAKE) BUILD=build/plain check
 	$(C_MAKE) BUILD=build/asan SAN=address,undefined check
 
+# Tests run up to three threads on however many processors there are: waiting ones should not spin.
 test-python: build $(VENV)/dev.stamp
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest $(PYTEST_ARGS)
 
 # In a copy, so that the modules in the tree stay the normal ones. Leaks are left to the C tests: the
 # interpreter itself never frees all it allocates.
@@ -69,6 +70,7 @@ lint: $(VENV)/dev.stamp
 	$(C_MAKE) BUILD=build/lint lint-c
 
 bench: build $(VENV)/dev.stamp
+	$(BIN)/pyquant info
 	set -e; for script in benchmarks/bench_*.py; do $(BIN)/python "$$script"; done
 
 clean:
