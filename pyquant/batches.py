@@ -1,8 +1,8 @@
 """What a data loader yields, as arguments of a model.
 
-A tensor is the first argument; a mapping gives the keys that the signature has (the rest is ignored, and logged
-once); a tuple or list gives its first n items, n being the number of inputs the model takes without a default (at
-least one).
+A tensor is the first argument; a mapping gives the keys that the signature has (the rest is ignored, and
+logged once); a tuple or list gives its first n items, n being the number of inputs the model takes without a
+default (at least one).
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def arguments(
     TypeError
         The batch is of no known form, or has none of the model's inputs.
     """
-    device = device_of(model)
+    device, name = device_of(model), type(model).__name__
     parameters = inspect.signature(model.forward).parameters
     if isinstance(batch, torch.Tensor):
         return (_moved(batch, device),), {}
@@ -56,14 +56,15 @@ def arguments(
         ignored = tuple(sorted(str(k) for k in batch if k not in known and k not in drop))
         if ignored and ignored not in _logged:
             _logged.add(ignored)
-            _log.info("batch: ignored keys %s, which %s does not take", ", ".join(ignored), type(model).__name__)
+            _log.info("batch: ignored keys %s, which %s does not take", ", ".join(ignored), name)
         if not known:
-            raise TypeError(f"batch: none of the keys {sorted(map(str, batch))} is an input of {type(model).__name__}")
+            raise TypeError(f"batch: none of the keys {sorted(map(str, batch))} is an input of {name}")
         return (), {str(k): _moved(v, device) for k, v in known.items()}
     if isinstance(batch, (tuple, list)):
         if not batch or not isinstance(batch[0], torch.Tensor):
-            raise TypeError(f"batch: expected a tuple that starts with a tensor, got {type(batch).__name__} of "
-                            f"{[type(item).__name__ for item in batch]}")
+            kinds = [type(item).__name__ for item in batch]
+            raise TypeError(
+                f"batch: expected a tuple that starts with a tensor, got {type(batch).__name__} of {kinds}")
         return tuple(_moved(item, device) for item in batch[: count_inputs(model)]), {}
     raise TypeError(f"batch: expected a tensor, a mapping or a tuple, got {type(batch).__name__}")
 

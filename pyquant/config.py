@@ -138,7 +138,8 @@ class QuantConfig:
         for each in self.overrides:
             if not fnmatch.filter(known, each.select):
                 examples = ", ".join(known[:3])
-                raise ValueError(f"override {each.select!r} matches no site; sites are named like {examples}, ...")
+                raise ValueError(
+                    f"override {each.select!r} matches no site; sites are named like {examples}, ...")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, for JSON and YAML."""
@@ -211,7 +212,7 @@ def resolve_config(config: str | Mapping[str, Any] | QuantConfig) -> QuantConfig
         if config.endswith((".yaml", ".yml", ".json")):
             return QuantConfig.load(config)
         raise ValueError(
-            f"config: expected one of {', '.join(PRESETS)}, a .yaml or .json file, or a QuantConfig, got {config!r}")
+            f"config: expected one of {', '.join(PRESETS)}, or a .yaml or .json file, got {config!r}")
     if isinstance(config, Mapping):
         return QuantConfig.from_dict(config)
     raise ValueError(

@@ -20,7 +20,7 @@ from pyquant.coverage import Coverage, CoverageRow
 from pyquant.errors import CaptureError
 from pyquant.graph.build import Built, Row
 from pyquant.graph.capture import Captured, Signature
-from pyquant.graph.sites import MODES, Site
+from pyquant.graph.sites import Site
 
 __all__ = ["LABELS", "Prepared", "make_prepared"]
 
@@ -32,11 +32,12 @@ _OWN = ("_code", "_variants", "_graph")  # rebuilt after pickling
 class Prepared(nn.Module):
     """A model that simulates with the real integer kernels.
 
-    Call it like the original: same parameters, positional or by keyword, same outputs. Parameters and buffers keep the
-    names they had; the quantizers' state lies under ``pq_sites``. Made by `pyquant.prepare` and `pyquant.quantize`.
+    Call it like the original: same parameters, positional or by keyword, same outputs. Parameters and buffers
+    keep the names they had; the quantizers' state lies under ``pq_sites``. Made by `pyquant.prepare` and
+    `pyquant.quantize`.
 
-    `train()` and `eval()` make no difference to the result: dropout and batch statistics were removed (and listed by
-    `coverage`).
+    `train()` and `eval()` make no difference to the result: dropout and batch statistics were removed (and
+    listed by `coverage`).
     """
 
     pq_sites: nn.Module
@@ -46,7 +47,7 @@ class Prepared(nn.Module):
         super().__init__()
         self._variants: dict[frozenset[str], Callable[..., Any]] = {}
 
-    # -- calling --------------------------------------------------------------------------------------------------
+    # -- calling ---------------------------------------------------------------------------------------------
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Replaced in each instance's class by a method with the original signature."""
@@ -54,7 +55,7 @@ class Prepared(nn.Module):
 
     def _call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         signature = self._signature
-        given = _bind(signature, type(self).__name__, args, kwargs)
+        given = _bind(signature, args, kwargs)
         missing = frozenset(name for name in signature.inputs if given.get(name) is None)
         run = self._variant(missing) if missing else self._code
         inputs = [given[name] for name in signature.inputs if name not in missing]
@@ -106,7 +107,7 @@ class Prepared(nn.Module):
         """The graph without labels and what depends on them."""
         return self.graph_without(frozenset(LABELS))
 
-    # -- looking --------------------------------------------------------------------------------------------------
+    # -- looking ---------------------------------------------------------------------------------------------
 
     def sites(self, select: str = "*") -> dict[str, Site]:
         """Sites by name, in graph order.
@@ -121,10 +122,11 @@ class Prepared(nn.Module):
         ValueError
             Nothing matches.
         """
-        found = {s.name: s for s in self.pq_sites.children() if isinstance(s, Site)}
+        found = {site.name: site for _, site in self.site_nodes()}
         chosen = {name: site for name, site in found.items() if fnmatch.fnmatchcase(name, select)}
         if not chosen:
-            raise ValueError(f"select: {select!r} matches no site; sites are named like {', '.join(list(found)[:3])}")
+            examples = ", ".join(list(found)[:3])
+            raise ValueError(f"select: {select!r} matches no site; sites are named like {examples}")
         return chosen
 
     def coverage(self) -> Coverage:
@@ -146,7 +148,7 @@ class Prepared(nn.Module):
             if node.op == "call_module":
                 yield node, self.get_submodule(str(node.target))  # type: ignore[misc]
 
-    # -- copying and pickling -------------------------------------------------------------------------------------
+    # -- copying and pickling --------------------------------------------------------------------------------
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         # The class is made for this signature, so it is rebuilt, not looked up by name.
@@ -181,7 +183,8 @@ def make_prepared(original: nn.Module, captured: Captured, built: Built, config:
     prepared = _class_for(captured.signature.parameters, type(original).__name__)()
     for name, child in captured.root.named_children():
         if hasattr(prepared, name):
-            raise CaptureError(f"prepare: a submodule called {name!r} collides with a method of Prepared; rename it")
+            raise CaptureError(
+                f"prepare: a submodule called {name!r} collides with a method of Prepared; rename it")
         prepared.add_module(name, child)
     for name, parameter in captured.root.named_parameters(recurse=False):
         prepared.register_parameter(name, parameter)
@@ -214,7 +217,8 @@ def _class_for(parameters: tuple[tuple[str, int, Any], ...], name: str) -> type[
     if listed and listed[0].kind == inspect.Parameter.POSITIONAL_ONLY:
         own = own.replace(kind=inspect.Parameter.POSITIONAL_ONLY)
     forward.__signature__ = inspect.Signature([own, *listed])  # type: ignore[attr-defined]
-    return type(f"Prepared{name.removeprefix('Prepared')}", (Prepared,), {"forward": forward, "__module__": __name__})
+    members = {"forward": forward, "__module__": __name__}
+    return type(f"Prepared{name.removeprefix('Prepared')}", (Prepared,), members)
 
 
 def _restore(parameters: tuple[tuple[str, int, Any], ...], name: str) -> Prepared:
@@ -222,14 +226,12 @@ def _restore(parameters: tuple[tuple[str, int, Any], ...], name: str) -> Prepare
     return cls.__new__(cls)
 
 
-def _bind(signature: Signature, model: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+def _bind(signature: Signature, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """Arguments by name. Plain Python, so that torch.compile can trace it."""
-    given: dict[str, Any] = {}
-    slots = [n for n, kind, _ in signature.parameters if kind in (0, 1)]  # positional-only, positional-or-keyword
+    slots = [n for n, kind, _ in signature.parameters if kind in (0, 1)]  # those that may be positional
     if len(args) > len(slots):
         raise TypeError(f"forward() takes {len(slots)} positional arguments but {len(args)} were given")
-    for name, value in zip(slots, args):
-        given[name] = value
+    given: dict[str, Any] = dict(zip(slots, args, strict=False))
     open_ended = any(kind == 4 for _, kind, _ in signature.parameters)  # **kwargs
     named = {n for n, _, _ in signature.parameters}
     for name, value in kwargs.items():
@@ -249,7 +251,8 @@ def _bind(signature: Signature, model: str, args: tuple[Any, ...], kwargs: Mappi
         fixed = signature.constants.get(name, defaults.get(name))
         if isinstance(value, torch.Tensor) or value != fixed:
             raise TypeError(
-                f"forward() was prepared without {name!r} (it was {fixed!r}); give it in the example of prepare")
+                f"forward() was prepared without {name!r} (it was {fixed!r}); "
+                "give it in the example of prepare")
     return given
 
 
@@ -278,14 +281,14 @@ def _without_none(value: Any) -> Any:
     return value
 
 
-# -- graphs as code and as data ---------------------------------------------------------------------------------------
+# -- graphs as code and as data ------------------------------------------------------------------------------
 
 
 def _compile(graph: fx.Graph) -> Callable[..., Any]:
     """The function ``run(self, *inputs)`` of a graph."""
     code = graph.python_code("self")
     scope = dict(code.globals)
-    exec(compile(code.src, "<pyquant prepared model>", "exec"), scope)  # noqa: S102 - generated by torch.fx
+    exec(compile(code.src, "<pyquant prepared model>", "exec"), scope)  # generated by torch.fx
     run: Callable[..., Any] = scope["forward"]
     return run
 
@@ -339,7 +342,8 @@ def _flatten_graph(graph: fx.Graph) -> list[tuple[str, str, str, Any, Any, Any]]
 def _as_tuple(value: Any) -> Any:
     """fx's immutable lists as plain ones."""
     if isinstance(value, (list, tuple)):
-        return type(value)(_as_tuple(v) for v in value) if type(value) is tuple else [_as_tuple(v) for v in value]
+        plain = [_as_tuple(v) for v in value]
+        return tuple(plain) if type(value) is tuple else plain
     if isinstance(value, dict):
         return {k: _as_tuple(v) for k, v in value.items()}
     return value

@@ -54,7 +54,8 @@ def calibrate(
         A batch does not fit the model.
     """
     if not isinstance(prepared, Prepared):
-        raise TypeError(f"calibrate: expected a Prepared (see pyquant.prepare), got {type(prepared).__name__}")
+        raise TypeError(
+            f"calibrate: expected a Prepared (see pyquant.prepare), got {type(prepared).__name__}")
     sites = list(prepared.sites().values())
     before = [site.mode for site in sites]
     done = False
@@ -68,13 +69,16 @@ def calibrate(
         set_scales(prepared)
         done = True
     finally:
-        for site, old in zip(sites, before):
+        for site, old in zip(sites, before, strict=True):
             site.mode = "quantized" if done else old
     return prepared
 
 
 def _run(
-    prepared: Prepared, batches: Iterable[Any], forward: Callable[[nn.Module, Any], Any] | None, progress: bool
+    prepared: Prepared,
+    batches: Iterable[Any],
+    forward: Callable[[nn.Module, Any], Any] | None,
+    progress: bool,
 ) -> int:
     count = 0
     drop = tuple(t for t in LABELS if t in prepared._signature.inputs)

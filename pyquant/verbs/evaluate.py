@@ -43,12 +43,14 @@ class Evaluation:
     def flips(self, other: Evaluation) -> float:
         """Share of samples, in percent, whose prediction differs from the other's."""
         if self.count != other.count:
-            raise ValueError(f"flips: expected evaluations of as many samples, got {self.count} and {other.count}")
+            raise ValueError(
+                f"flips: expected evaluations of as many samples, got {self.count} and {other.count}")
         return float(np.mean(self.logits.argmax(1) != other.logits.argmax(1)) * 100)
 
     def sqnr(self, reference: Evaluation) -> float:
-        """SQNR of these logits against the reference's, in dB: ratio of norms per sample, mean, then 20 log10.
+        """SQNR of these logits against the reference's, in dB: 20 log10 of the mean ratio of norms.
 
+        The ratio |reference| / |reference - logits| is taken for each sample, then averaged.
         Samples without any error do not count; +inf if there is no error at all.
         """
         if self.logits.shape != reference.logits.shape:
@@ -90,7 +92,8 @@ def evaluate(
     Parameters
     ----------
     model : torch.nn.Module or IntegerModel
-        A float model, a `Prepared`, or a program in the engine. A module runs in eval mode and goes back to its own.
+        A float model, a `Prepared`, or a program in the engine. A module runs in eval mode, and its own mode
+        comes back.
     loader : iterable of batches
         The target is the entry called ``labels`` (or ``label``, ``target``), or the last item of a tuple that
         holds more than the inputs.
@@ -126,7 +129,8 @@ def evaluate(
         return Evaluation(float("nan"), float("nan"), float("nan"), len(scores), scores)
     labels = np.concatenate(targets)
     if len(labels) != len(scores):
-        raise ValueError(f"evaluate: expected one label a sample, got {len(labels)} labels of {len(scores)} samples")
+        raise ValueError(
+            f"evaluate: expected one label a sample, got {len(labels)} labels of {len(scores)} samples")
     shifted = scores.astype(np.float64) - scores.max(axis=1, keepdims=True)
     log_sum = np.log(np.exp(shifted).sum(axis=1))
     loss = float(np.mean(log_sum - shifted[np.arange(len(labels)), labels]))

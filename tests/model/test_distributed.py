@@ -41,7 +41,9 @@ def _step(rank: int, port: int, model_file: str, batch: dict[str, torch.Tensor],
                 optimizer.step()
             results[name] = {
                 "parameters": {key: value.detach() for key, value in model.named_parameters()},
-                "observers": [float(b.flatten()[0]) for s in model.sites().values() for b in s.observer.buffers()],
+                "observers": [
+                    float(b.flatten()[0]) for site in model.sites().values() for b in site.observer.buffers()
+                ],
             }
         torch.save(results, f"{out}/{rank}.pt")
     finally:

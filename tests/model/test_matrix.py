@@ -1,4 +1,4 @@
-"""A prepared model does whatever a module does: {ViT, MultiheadAttention, BERT, ResNet} x {train, save, copy, ...}."""
+"""A prepared model does whatever a module does, for each family of the zoo."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def modes_of(model: pq.Prepared) -> list[str]:
     return [site.mode for site in model.sites().values()]
 
 
-# -- what it computes -----------------------------------------------------------------------------------------
+# -- what it computes ----------------------------------------------------------------------------------------
 
 
 def test_coverage(case: Case) -> None:
@@ -91,13 +91,13 @@ def test_wrong_calls_are_type_errors(case: Case) -> None:
     first = next(iter(case.batch))
     with pytest.raises(TypeError, match="missing"):
         case.prepared()
-    with pytest.raises(TypeError, match="unexpected|prepared without"):
+    with pytest.raises(TypeError, match=r"unexpected|prepared without"):
         case.prepared(**case.batch, no_such_input=torch.zeros(5))
     with pytest.raises(TypeError, match="multiple values"):
         case.prepared(case.batch[first], **case.batch)
     with pytest.raises(TypeError, match="positional"):
         case.prepared(*[case.batch[first]] * 20)
-    with pytest.raises(TypeError, match="expected .* to be a tensor, got list"):
+    with pytest.raises(TypeError, match=r"expected .* to be a tensor, got list"):
         case.prepared(**{**case.batch, first: [1, 2]})
 
 
@@ -122,7 +122,7 @@ def test_train_and_eval_make_no_difference(case: Case) -> None:
     assert_same(run(model.eval(), case), case.expected)
 
 
-# -- the user's model -----------------------------------------------------------------------------------------
+# -- the user's model ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("training", [False, True])
@@ -153,7 +153,7 @@ def test_the_original_is_unchanged(case: Case, training: bool) -> None:
     assert not shared & {value.data_ptr() for value in prepared.state_dict().values() if value.numel()}
 
 
-# -- training -------------------------------------------------------------------------------------------------
+# -- training ------------------------------------------------------------------------------------------------
 
 
 def test_training_lowers_the_loss(case: Case) -> None:
@@ -185,7 +185,7 @@ def test_gradients_reach_what_they_reach_in_float(case: Case) -> None:
         assert bool(got.any()) == bool(theirs.any()), name
 
 
-# -- saving and copying ---------------------------------------------------------------------------------------
+# -- saving and copying --------------------------------------------------------------------------------------
 
 
 def through_pickle(model: nn.Module) -> nn.Module:
@@ -235,7 +235,7 @@ def test_original_names_are_kept(case: Case) -> None:
         assert torch.equal(ours[name], value), name
 
 
-# -- number formats -------------------------------------------------------------------------------------------
+# -- number formats ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
@@ -273,7 +273,7 @@ def test_training_under_autocast(case: Case) -> None:
     assert all(grad.dtype == torch.float32 and torch.isfinite(grad).all() for grad in grads)
 
 
-# -- compilers and training loops -----------------------------------------------------------------------------
+# -- compilers and training loops ----------------------------------------------------------------------------
 
 
 @pytest.mark.slow

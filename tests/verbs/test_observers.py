@@ -160,10 +160,11 @@ def test_mse_is_never_worse_than_minmax(name: str, bits: int, symmetric: bool) -
     made = observer("mse", torch.from_numpy(x))
     assert isinstance(made, HistogramObserver)
     density = made.density()
-    found, whole = made.qparams(bits, symmetric), observer("minmax", torch.from_numpy(x)).qparams(bits, symmetric)
+    found = made.qparams(bits, symmetric)
+    whole = observer("minmax", torch.from_numpy(x)).qparams(bits, symmetric)
+    scale, zero_point = np.array([found.scale, whole.scale]), np.array([found.zero_point, whole.zero_point])
     errors = density.squared_error(
-        np.array([found.scale, whole.scale]), np.array([found.zero_point, whole.zero_point], dtype=np.float64),
-        found.quant_min, found.quant_max)
+        scale, zero_point.astype(np.float64), found.quant_min, found.quant_max)
     assert errors[0] <= errors[1] * (1 + 1e-9) + 1e-12
     assert cost(x, found) <= 1.02 * cost(x, whole) + 1e-12
 
