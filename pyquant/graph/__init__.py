@@ -1,4 +1,5 @@
-"""Models as graphs over sites: capture, normal form, sites, the prepared module, and lowering to a program."""
+"""Models as graphs over sites: capture, normal form, sites, the prepared module, and lowering to a
+program."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""What every pass needs to know about ATen nodes: sets of operators, arguments, building and replacing nodes."""
+"""What every pass needs to know about ATen nodes: sets of operators, arguments, building and replacing
+nodes."""
 
 from __future__ import annotations
 
@@ -34,13 +35,33 @@ __all__ = [
 aten = torch.ops.aten
 
 # Operators that only move elements: an edge keeps its grid through them.
-VIEWS: frozenset[Any] = frozenset({
-    aten.view.default, aten.reshape.default, aten._unsafe_view.default, aten.transpose.int, aten.t.default,
-    aten.permute.default, aten.unsqueeze.default, aten.squeeze.dim, aten.squeeze.dims, aten.squeeze.default,
-    aten.expand.default, aten.slice.Tensor, aten.select.int, aten.clone.default, aten.contiguous.default,
-    aten.flatten.using_ints, aten.unflatten.int, aten.alias.default, aten.detach.default,
-    aten.split.Tensor, aten.split_with_sizes.default, aten.chunk.default, aten.unbind.int,
-})
+VIEWS: frozenset[Any] = frozenset(
+    {
+        aten.view.default,
+        aten.reshape.default,
+        aten._unsafe_view.default,
+        aten.transpose.int,
+        aten.t.default,
+        aten.permute.default,
+        aten.unsqueeze.default,
+        aten.squeeze.dim,
+        aten.squeeze.dims,
+        aten.squeeze.default,
+        aten.expand.default,
+        aten.slice.Tensor,
+        aten.select.int,
+        aten.clone.default,
+        aten.contiguous.default,
+        aten.flatten.using_ints,
+        aten.unflatten.int,
+        aten.alias.default,
+        aten.detach.default,
+        aten.split.Tensor,
+        aten.split_with_sizes.default,
+        aten.chunk.default,
+        aten.unbind.int,
+    }
+)
 
 
 def kind_of(node: fx.Node) -> str:
@@ -133,13 +154,20 @@ def base_of(node: fx.Node) -> fx.Node:
 
 
 def depends_on_inputs(graph: fx.Graph, *, sizes: bool = True) -> set[fx.Node]:
-    """Nodes that depend on a placeholder; with sizes=False a dependence through sym_size alone does not count."""
+    """Nodes that depend on a placeholder; with sizes=False a dependence through sym_size alone does not
+    count."""
     found: set[fx.Node] = set()
     for node in graph.nodes:
         if node.op == "placeholder":
             found.add(node)
-        elif not sizes and (uses(node, aten.sym_size.int) or not _is_tensor(node) and kind_of(node) != "getitem"
-                            and not isinstance(node.meta.get("val"), (list, tuple))):
+        elif not sizes and (
+            uses(node, aten.sym_size.int)
+            or (
+                not _is_tensor(node)
+                and kind_of(node) != "getitem"
+                and not isinstance(node.meta.get("val"), (list, tuple))
+            )
+        ):
             continue
         elif any(source in found for source in node.all_input_nodes):
             found.add(node)
@@ -169,14 +197,21 @@ def _is_tensor(node: fx.Node) -> bool:
 
 
 def add_node(
-    captured: Captured, target: Callable[..., Any], args: Iterable[Any], *, like: fx.Node,
-    kwargs: dict[str, Any] | None = None, path: str | None = None,
+    captured: Captured,
+    target: Callable[..., Any],
+    args: Iterable[Any],
+    *,
+    like: fx.Node,
+    kwargs: dict[str, Any] | None = None,
+    path: str | None = None,
 ) -> fx.Node:
     """Append a call at the graph's insertion point, with its shape worked out and the path of `like`."""
     args, kwargs = tuple(args), kwargs or {}
     node = captured.graph.call_function(target, args, kwargs)
     values = fx.map_arg((args, kwargs), lambda n: n.meta["val"])
-    mode = next((v.fake_mode for v in torch.utils._pytree.tree_leaves(values) if hasattr(v, "fake_mode")), None)
+    mode = next(
+        (v.fake_mode for v in torch.utils._pytree.tree_leaves(values) if hasattr(v, "fake_mode")), None
+    )
     assert mode is not None
     with mode, torch.no_grad():
         node.meta["val"] = target(*values[0], **values[1])

@@ -1,4 +1,5 @@
-"""From a normal-form graph to a graph over sites: who is a site, what it is called, how wide its edges are."""
+"""From a normal-form graph to a graph over sites: who is a site, what it is called, how wide its edges
+are."""
 
 from __future__ import annotations
 
@@ -89,7 +90,7 @@ class _Builder:
         self.graph.lint()
         return Built(self.graph, self.sites, self._all_rows(), self.site_nodes)
 
-    # -- which nodes are sites ------------------------------------------------------------------------------------
+    # -- which nodes are sites -------------------------------------------------------------------------------
 
     def _match(self) -> None:
         matches: dict[fx.Node, tuple[type[Site], Match]] = {}
@@ -136,7 +137,7 @@ class _Builder:
     def _quantizer_names(self) -> list[str]:
         return [n.target for n in self.captured.graph.nodes if n.op in ("placeholder", "get_attr")]
 
-    # -- how wide edges are ---------------------------------------------------------------------------------------
+    # -- how wide edges are ----------------------------------------------------------------------------------
 
     def _readers(self, node: fx.Node) -> list[tuple[fx.Node, int | None]]:
         """(reader, operand index) through views; index None for a reader that takes values as they are."""
@@ -168,7 +169,7 @@ class _Builder:
         for node, plan in self.plans.items():
             plan.wide, plan.symmetric = self._demands(node, plan.cls.gives_wide)
 
-    # -- writing the new graph ------------------------------------------------------------------------------------
+    # -- writing the new graph -------------------------------------------------------------------------------
 
     def _write(self, node: fx.Node) -> None:
         plan = self.plans.get(node)
@@ -239,7 +240,8 @@ class _Builder:
                 self.edges[node] = self.raw[node]
             else:
                 self.edges[node] = self.graph.node_copy(
-                    node, lambda n: source if n is node.args[0] else self.raw[n])
+                    node, lambda n: source if n is node.args[0] else self.raw[n]
+                )
                 self._keep(node, self.edges[node])
         return self.edges[node]
 
@@ -260,8 +262,9 @@ class _Builder:
         self.edges[base] = self._call(site, (self.raw[base],))
         self._keep(base, self.edges[base])
         self.owner[base] = site
-        self.rows.append((name, "quantize", "folded" if base not in self.dynamic else "integer",
-                          f"int{site.output.bits}"))
+        self.rows.append(
+            (name, "quantize", "folded" if base not in self.dynamic else "integer", f"int{site.output.bits}")
+        )
 
     def _narrow(self, edge: fx.Node, value: fx.Node, owner: Site, symmetric: bool) -> tuple[fx.Node, Site]:
         key = (edge, symmetric)
@@ -276,7 +279,7 @@ class _Builder:
             self.rows.append((name, "requantize", "integer", f"int{site.output.bits}"))
         return self.narrowed[key]
 
-    # -- coverage -------------------------------------------------------------------------------------------------
+    # -- coverage --------------------------------------------------------------------------------------------
 
     def _all_rows(self) -> list[Row]:
         rows = list(self.rows)

@@ -1,8 +1,9 @@
 """From a user's model to an ATen graph that we own.
 
-`torch.export` sees every functional call of an unmodified model, but its module shares Parameter objects with the
-model, refuses ``.train()`` and cannot be pickled. So the exported graph is copied into a plain ``torch.fx.Graph``
-over a copy of the model: parameters and buffers are read by ``get_attr`` under the names the user knows.
+`torch.export` sees every functional call of an unmodified model, but its module shares Parameter objects with
+the model, refuses ``.train()`` and cannot be pickled. So the exported graph is copied into a plain
+``torch.fx.Graph`` over a copy of the model: parameters and buffers are read by ``get_attr`` under the names
+the user knows.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import copy
 import inspect
 import logging
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,7 +24,7 @@ from torch.export.graph_signature import InputKind, OutputKind
 
 from pyquant.errors import CaptureError
 
-__all__ = ["Captured", "Signature", "capture", "remember"]
+__all__ = ["Captured", "Pass", "Signature", "capture"]
 
 _log = logging.getLogger("pyquant")
 _DROPPED = {"_assert_tensor_metadata", "_assert_scalar", "sym_constrain_range_for_size", "_assert_async"}
@@ -32,7 +34,9 @@ _DROPPED = {"_assert_tensor_metadata", "_assert_scalar", "sym_constrain_range_fo
 class Signature:
     """How the original model is called, and how its outputs are put together."""
 
-    parameters: tuple[tuple[str, int, Any], ...]  # name, inspect kind, default (inspect.Parameter.empty if none)
+    parameters: tuple[
+        tuple[str, int, Any], ...
+    ]  # name, inspect kind, default (inspect.Parameter.empty if none)
     inputs: tuple[str, ...]  # the parameters that were tensors when captured, in graph order
     constants: Mapping[str, Any]  # the parameters that were something else, baked in
     output_spec: pytree.TreeSpec
@@ -62,11 +66,13 @@ class Captured:
     signature: Signature
     paths: dict[str, str]  # node name -> module path that made the call
     leaves: set[str]  # module paths that have no children: one op there carries the path as its name
-    removed: list[tuple[str, str]] = field(default_factory=list)  # (what, why): dropout, stochastic depth, ...
+    removed: list[tuple[str, str]] = field(
+        default_factory=list
+    )  # (what, why): dropout, stochastic depth, ...
 
 
 def _signature_of(model: nn.Module) -> list[inspect.Parameter]:
-    return [p for p in inspect.signature(model.forward).parameters.values()]
+    return list(inspect.signature(model.forward).parameters.values())
 
 
 def _double(tensor: torch.Tensor, batch: int) -> torch.Tensor:
@@ -76,7 +82,9 @@ def _double(tensor: torch.Tensor, batch: int) -> torch.Tensor:
     return tensor.clone()
 
 
-def capture(model: nn.Module, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None) -> Captured:
+def capture(
+    model: nn.Module, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+) -> Captured:
     """Export an eval copy of `model` with a dynamic batch and rebuild its graph.
 
     Parameters
@@ -89,8 +97,8 @@ def capture(model: nn.Module, args: tuple[Any, ...] = (), kwargs: Mapping[str, A
     Raises
     ------
     CaptureError
-        The model cannot be exported: an input specialises, or its control flow depends on data. The message names the
-        input or the line.
+        The model cannot be exported: an input specialises, or its control flow depends on data. The message
+        names the input or the line.
     """
     if not isinstance(model, nn.Module):
         raise CaptureError(f"capture: expected model to be a torch.nn.Module, got {type(model).__name__}")
@@ -100,25 +108,37 @@ def capture(model: nn.Module, args: tuple[Any, ...] = (), kwargs: Mapping[str, A
     try:
         bound = inspect.Signature(parameters).bind(*args, **(kwargs or {}))
     except TypeError as error:
-        raise CaptureError(f"capture: the example does not fit {type(model).__name__}.forward: {error}") from None
+        raise CaptureError(
+            f"capture: the example does not fit {type(model).__name__}.forward: {error}"
+        ) from None
     named: dict[str, Any] = {}
     for name, value in bound.arguments.items():
         kind = work_kind(parameters, name)
         if kind == inspect.Parameter.VAR_POSITIONAL:
-            raise CaptureError(f"capture: *{name} of {type(model).__name__}.forward is not supported; name the inputs")
+            raise CaptureError(
+                f"capture: *{name} of {type(model).__name__}.forward is not supported; name the inputs"
+            )
         named.update(value if kind == inspect.Parameter.VAR_KEYWORD else {name: value})
     tensors = {n: v for n, v in named.items() if isinstance(v, torch.Tensor)}
-    nested = [n for n, v in named.items() if not isinstance(v, (torch.Tensor, int, float, bool, str, type(None)))]
+    nested = [
+        n for n, v in named.items() if not isinstance(v, (torch.Tensor, int, float, bool, str, type(None)))
+    ]
     if nested:
-        raise CaptureError(f"capture: input {nested[0]!r} is a {type(named[nested[0]]).__name__}; inputs must be tensors")
+        raise CaptureError(
+            f"capture: input {nested[0]!r} is a {type(named[nested[0]]).__name__}; inputs must be tensors"
+        )
     if not tensors:
         raise CaptureError(f"capture: the example has no tensor among {sorted(named) or 'no inputs'}")
     first = next(iter(tensors.values()))
     if first.dim() == 0:
-        raise CaptureError(f"capture: input {next(iter(tensors))!r} is a scalar; its first axis must be the batch")
+        raise CaptureError(
+            f"capture: input {next(iter(tensors))!r} is a scalar; its first axis must be the batch"
+        )
     batch = first.shape[0]
     with torch.inference_mode(False):
-        example = {n: _double(v.detach(), batch) if isinstance(v, torch.Tensor) else v for n, v in named.items()}
+        example = {
+            n: _double(v.detach(), batch) if isinstance(v, torch.Tensor) else v for n, v in named.items()
+        }
     size = max(2, batch)
     dynamic = {
         n: ({0: Dim.DYNAMIC} if isinstance(v, torch.Tensor) and v.dim() and v.shape[0] == size else None)
@@ -143,13 +163,17 @@ def _export(
     positional: list[str],
 ) -> torch.export.ExportedProgram:
     try:
-        with torch.inference_mode(False):
+        with torch.inference_mode(False), warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # torch.export warns about its own internals
             program = torch.export.export(
-                _KeywordCall(work, positional), ({**dict(zip(positional, args)), **kwargs},),
-                dynamic_shapes={"inputs": dynamic}, strict=False,
+                _KeywordCall(work, positional),
+                ({**dict(zip(positional, args, strict=False)), **kwargs},),
+                dynamic_shapes={"inputs": dynamic},
+                strict=False,
             )
-            return program.run_decompositions({})
-    except Exception as error:  # noqa: BLE001 - torch.export raises a dozen kinds; all are restated once, here
+            decomposed: torch.export.ExportedProgram = program.run_decompositions({})
+            return decomposed
+    except Exception as error:  # torch.export raises a dozen kinds; all are restated once, here
         raise CaptureError(_explain(work, error)) from error
 
 
@@ -173,18 +197,18 @@ def _explain(work: nn.Module, error: Exception) -> str:
     if "pecializ" in text or "Constraints violated" in text:
         wanted = [line.strip() for line in text.splitlines() if "inputs" in line or "pecializ" in line]
         detail = (wanted or text.splitlines())[0].replace("L['inputs']", "inputs")
-        return f"capture: an input of {name} fixes the batch size, so the graph would hold for one batch only: {detail}"
-    where = [line.strip() for line in text.splitlines() if 'File "' in line or "Caused by" in line or ".py:" in line]
+        return (
+            f"capture: an input of {name} fixes the batch size (len(x) and int(x.shape[0]) do, x.shape[0] does "
+            f"not): {detail}"
+        )
+    where = [
+        line.strip()
+        for line in text.splitlines()
+        if 'File "' in line or "Caused by" in line or ".py:" in line
+    ]
     line = f" at {where[-1]}" if where else ""
     head = text.strip().splitlines()[0] if text.strip() else type(error).__name__
     return f"capture: {name} cannot be exported (control flow or shapes that depend on data?): {head}{line}"
-
-
-def remember(graph: fx.Graph, node: fx.Node, like: fx.Node, captured: Captured, kind: str | None = None) -> None:
-    """Give a node that a pass made the module path (and meta) of the node it stands for."""
-    captured.paths[node.name] = captured.paths.get(like.name, "")
-    if kind is not None:
-        node.meta["pq_kind"] = kind
 
 
 def _set_module_path(root: nn.Module, path: str) -> tuple[nn.Module, str]:
@@ -200,7 +224,10 @@ def _set_module_path(root: nn.Module, path: str) -> tuple[nn.Module, str]:
 
 
 def _rebuild(
-    work: nn.Module, program: torch.export.ExportedProgram, parameters: list[inspect.Parameter], named: dict[str, Any]
+    work: nn.Module,
+    program: torch.export.ExportedProgram,
+    parameters: list[inspect.Parameter],
+    named: dict[str, Any],
 ) -> Captured:
     root = nn.Module()
     tensors: dict[int, torch.Tensor] = {}
@@ -237,7 +264,9 @@ def _rebuild(
         elif node.op == "output":
             new = graph.output(fx.map_arg(node.args[0], lambda n: env[n.name]))
         elif node.op == "get_attr":
-            raise CaptureError(f"capture: {type(work).__name__} uses torch control flow ({node.target}), not supported")
+            raise CaptureError(
+                f"capture: {type(work).__name__} uses torch control flow ({node.target}), not supported"
+            )
         else:
             if getattr(node.target, "__name__", "").split(".")[0] in _DROPPED:
                 continue
@@ -250,18 +279,27 @@ def _rebuild(
         paths[new.name] = path.removeprefix("model").removeprefix(".")
     leaves = {p for p, m in work.named_modules() if p and next(m.children(), None) is None}
     removed = [
-        (p, type(m).__name__) for p, m in work.named_modules()
-        if "drop" in type(m).__name__.lower() and (getattr(m, "p", None) or getattr(m, "drop_prob", None) or 0) > 0
+        (p, type(m).__name__)
+        for p, m in work.named_modules()
+        if "drop" in type(m).__name__.lower()
+        and (getattr(m, "p", None) or getattr(m, "drop_prob", None) or 0) > 0
     ]
     listed = tuple((p.name, int(p.kind), p.default) for p in parameters)
     constants = {n: v for n, v in named.items() if not isinstance(v, torch.Tensor) and v is not None}
     spec = program.call_spec.out_spec
     assert spec is not None
-    return Captured(root, graph, Signature(listed, tuple(user_inputs), constants, spec), paths, leaves, removed)
+    return Captured(
+        root, graph, Signature(listed, tuple(user_inputs), constants, spec), paths, leaves, removed
+    )
 
 
 def _constant(
-    graph: fx.Graph, root: nn.Module, work: nn.Module, program: torch.export.ExportedProgram, spec: Any, node: fx.Node
+    graph: fx.Graph,
+    root: nn.Module,
+    work: nn.Module,
+    program: torch.export.ExportedProgram,
+    spec: Any,
+    node: fx.Node,
 ) -> fx.Node:
     """A parameter, buffer or lifted constant becomes a get_attr under the user's name."""
     if spec.kind in (InputKind.PARAMETER, InputKind.BUFFER):
@@ -270,7 +308,9 @@ def _constant(
         name = f"pq_constant_{node.name}".replace(".", "_")
         root.register_buffer(name, program.constants[spec.target].clone(), persistent=False)
         return graph.create_node("get_attr", name, name=node.name)
-    raise CaptureError(f"capture: {type(work).__name__} takes a {spec.kind.name.lower()} input, not supported")
+    raise CaptureError(
+        f"capture: {type(work).__name__} takes a {spec.kind.name.lower()} input, not supported"
+    )
 
 
 Pass = Callable[[Captured], None]

@@ -1,8 +1,8 @@
 """Where the elements of an edge lie in a program's memory, so that permutes, views and slices cost nothing.
 
-An axis of an edge is a product of *atoms*, each with a size and a stride in the stored value; the batch is an atom
-without a size, always outermost in storage. ``permute`` reorders axes, ``reshape`` regroups atoms (splitting one where
-it must), ``slice`` moves the offset. Only what cannot be said in this way needs a copy.
+An axis of an edge is a product of *atoms*, each with a size and a stride in the stored value; the batch is an
+atom without a size, always outermost in storage. ``permute`` reorders axes, ``reshape`` regroups atoms
+(splitting one where it must), ``slice`` moves the offset. Only what cannot be said in this way needs a copy.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class Layout:
         """All atoms but the batch, in the order of the axes."""
         return tuple(atom for axis in self.axes for atom in axis if atom != BATCH)
 
-    # -- views ----------------------------------------------------------------------------------------------------
+    # -- views -----------------------------------------------------------------------------------------------
 
     def permute(self, order: Sequence[int]) -> Layout:
         """Reorder axes."""
@@ -114,6 +114,8 @@ class Layout:
                         raise CopyNeededError("the batch lies inside another axis")
                     batch = False
                     axis.append(atom)
+                elif left == 1:
+                    raise CopyNeededError("elements lie before the batch")
                 elif left % atom.size == 0:
                     left //= atom.size
                     axis.append(atom)
@@ -173,7 +175,7 @@ class Layout:
         axes = [axis for i, axis in enumerate(self.axes) if i != dim]
         return replace(self.with_axes(axes), offset=self.offset + index * atom.stride)
 
-    # -- questions ------------------------------------------------------------------------------------------------
+    # -- questions -------------------------------------------------------------------------------------------
 
     @property
     def dense(self) -> bool:
@@ -204,7 +206,27 @@ class Layout:
         atoms = self.atoms
         return sorted(range(len(atoms)), key=lambda i: -atoms[i].stride)
 
-    # -- derived layouts ------------------------------------------------------------------------------------------
+    def batch_place(self) -> tuple[int, int, int]:
+        """(axis, outer, inner): the batch lies on that axis, between outer and inner elements of it; axis -1:
+        nowhere."""
+        for i, axis in enumerate(self.axes):
+            if BATCH in axis:
+                at = axis.index(BATCH)
+                return i, _length(axis[:at]), _length(axis[at + 1 :])
+        return -1, 1, 1
+
+    # -- derived layouts -------------------------------------------------------------------------------------
+
+    def compact(self, value: Any) -> Layout:
+        """A value that holds exactly these elements, stored in the order of the axes."""
+        step, axes = 1, []
+        for axis in reversed(self.axes):
+            fresh: list[Atom] = []
+            for atom in reversed(axis):
+                fresh.append(atom if atom == BATCH else Atom(atom.size, step))
+                step *= 1 if atom == BATCH else atom.size
+            axes.append(tuple(reversed(fresh)))
+        return Layout(value, step, ()).with_axes(list(reversed(axes)))
 
     def onto(self, value: Any) -> Layout:
         """Another value with the same number of elements, stored in the same order. Precondition: `dense`."""
@@ -213,18 +235,25 @@ class Layout:
     def with_rows(self, value: Any, channels: int) -> Layout:
         """A value with rows of another length in the same order. Precondition: `rows`."""
         old = _length(self.axes[-1])
-        lead = [tuple(a if a == BATCH else Atom(a.size, a.stride // old * channels) for a in axis)
-                for axis in self.axes[:-1]]
-        return Layout(value, self.size // old * channels, tuple(lead)).with_axes([*lead, (Atom(channels, 1),)])
+        lead = [
+            tuple(a if a == BATCH else Atom(a.size, a.stride // old * channels) for a in axis)
+            for axis in self.axes[:-1]
+        ]
+        return Layout(value, self.size // old * channels, tuple(lead)).with_axes(
+            [*lead, (Atom(channels, 1),)]
+        )
 
     def array(self, stored: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """The elements of a stored constant in the shape of the edge, with the batch as 1."""
         atoms = [atom for axis in self.axes for atom in axis]
-        flat = stored.reshape(-1)[self.offset:]
+        flat = stored.reshape(-1)[self.offset :]
         item = flat.itemsize
         view = np.lib.stride_tricks.as_strided(
-            flat, [1 if a == BATCH else a.size for a in atoms], [0 if a == BATCH else a.stride * item for a in atoms],
-            writeable=False)
+            flat,
+            [1 if a == BATCH else a.size for a in atoms],
+            [0 if a == BATCH else a.stride * item for a in atoms],
+            writeable=False,
+        )
         return np.ascontiguousarray(view.reshape([_length(axis) for axis in self.axes]))
 
 
@@ -239,12 +268,18 @@ class Stored:
 def quantized(array: npt.NDArray[Any], grid: QParams) -> npt.NDArray[Any]:
     """A float constant on a grid."""
     return ops.quantize(
-        np.ascontiguousarray(array, np.float32), grid.scale, grid.zero_point, quant_min=grid.quant_min,
-        quant_max=grid.quant_max, dtype=grid.dtype)
+        np.ascontiguousarray(array, np.float32),
+        grid.scale,
+        grid.zero_point,
+        quant_min=grid.quant_min,
+        quant_max=grid.quant_max,
+        dtype=grid.dtype,
+    )
 
 
 def atom_of(axis: Axis) -> Atom:
-    """The one plain atom of an axis (size 1, stride 0 if there is none). CopyNeededError if there are several."""
+    """The one plain atom of an axis (size 1, stride 0 if there is none). CopyNeededError if there are
+    several."""
     plain = [a for a in axis if a != BATCH]
     if len(plain) > 1:
         raise CopyNeededError("several atoms")

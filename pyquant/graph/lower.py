@@ -1,30 +1,48 @@
 """From a calibrated Prepared to an integer program.
 
-Each site lowers itself (`Site.lower`); what stands here is what they share: operands as layouts, views, copies where
-a layout cannot be had for nothing, constants, and the program's inputs and outputs.
+Each site lowers itself (`Site.lower`); what stands here is what they share: operands as layouts, views,
+copies where a layout cannot be had for nothing, constants, and the program's inputs and outputs.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
-import numpy as np
 import numpy.typing as npt
 from torch import fx
 
 from pyquant.engine import IntegerModel, ProgramBuilder
 from pyquant.engine.spec import Value
 from pyquant.errors import CoverageError
-from pyquant.graph.aten import aten, is_view, kind_of, uses
+from pyquant.graph.aten import (
+    argument,
+    aten,
+    int_argument,
+    ints_argument,
+    is_view,
+    kind_of,
+    node_argument,
+    uses,
+)
 from pyquant.graph.layout import BATCH, CopyNeededError, Layout, Stored, dense_layout, quantized
 from pyquant.graph.prepared import Prepared
 from pyquant.graph.values import constant_of
 from pyquant.qparams import QParams
 
-__all__ = ["Lowering", "lower_nodes"]
+__all__ = ["Lowering", "NotLoweredError", "lower_nodes"]
 
 MAX_COPY_AXES = 8  # PQ_MAX_DIMS
+_T = TypeVar("_T")
+
+
+class NotLoweredError(CoverageError):
+    """A node that the engine cannot express although all its sites are integer."""
+
+    def __init__(self, message: str, node: fx.Node) -> None:
+        super().__init__(message)
+        self.node = node
 
 
 class Lowering:
@@ -38,7 +56,7 @@ class Lowering:
         self.memo: dict[fx.Node, Any] = {}
         self.views: dict[str, dict[str, Any]] = {}  # site -> how its stored integers make the edge
 
-    # -- values ---------------------------------------------------------------------------------------------------
+    # -- values ----------------------------------------------------------------------------------------------
 
     def constant(self, node: Any) -> npt.NDArray[Any] | None:
         """The value of a parameter expression; None if the node is None or depends on an input."""
@@ -124,47 +142,52 @@ class Lowering:
     def materialise(self, layout: Layout) -> Layout:
         """A copy stored in the order of the axes."""
         if isinstance(layout.value, Stored):
-            return dense_layout(Stored(layout.array(layout.value.array), layout.value.grid), layout.shape)
+            return layout.compact(Stored(layout.array(layout.value.array), layout.value.grid))
         if layout.standard:
             return layout
         atoms = layout.atoms
         if len(atoms) > MAX_COPY_AXES:
-            raise CoverageError(f"convert: a view of {len(atoms)} axes; the engine copies at most {MAX_COPY_AXES}")
+            raise CoverageError(
+                f"convert: a view of {len(atoms)} axes; the engine copies at most {MAX_COPY_AXES}"
+            )
         batched = any(BATCH in axis for axis in layout.axes)
         value = self.builder.copy(
-            layout.value, [a.size for a in atoms], [a.stride for a in atoms], layout.offset, batched=batched)
-        return dense_layout(value, layout.shape)
+            layout.value, [a.size for a in atoms], [a.stride for a in atoms], layout.offset, batched=batched
+        )
+        return layout.compact(value)
 
-    # -- views ----------------------------------------------------------------------------------------------------
+    # -- views -----------------------------------------------------------------------------------------------
 
     def _view(self, node: fx.Node) -> Layout:
-        source = node.args[0]
-        assert isinstance(source, fx.Node)
+        source = node_argument(node, 0)
         if kind_of(node) == "getitem":
             if source not in self.tuples:
-                self.tuples[source] = self._parts(source)
-            index = node.args[1]
-            assert isinstance(index, int)
-            return self.tuples[source][index]
-        layout = self.layout(source)
-        try:
-            return _apply(layout, node)
-        except CopyNeededError:
-            return _apply(self.materialise(layout), node)
+                self.tuples[source] = self._anyhow(
+                    node, self.layout(node_argument(source, 0)), source, _split
+                )
+            return self.tuples[source][int_argument(node, 1)]
+        return self._anyhow(node, self.layout(source), node, _apply)
 
-    def _parts(self, node: fx.Node) -> list[Layout]:
-        source = node.args[0]
-        assert isinstance(source, fx.Node)
-        layout = self.layout(source)
+    def _anyhow(
+        self, reader: fx.Node, layout: Layout, view: fx.Node, apply: Callable[[Layout, fx.Node], _T]
+    ) -> _T:
+        """Apply a view, to a copy if it must be."""
         try:
-            return _split(layout, node)
+            return apply(layout, view)
         except CopyNeededError:
-            return _split(self.materialise(layout), node)
+            pass
+        try:
+            return apply(self.materialise(layout), view)
+        except CopyNeededError as error:
+            raise NotLoweredError(
+                f"convert: the view {view.name} cannot be laid out: {error}", reader
+            ) from None
 
-    # -- inputs and outputs ---------------------------------------------------------------------------------------
+    # -- inputs and outputs ----------------------------------------------------------------------------------
 
     def input(self, node: fx.Node, name: str, grid: QParams | None, dtype: str | None = None) -> Layout:
-        """An argument of the program; its batch axis is outermost in storage wherever it stands in the edge."""
+        """An argument of the program; its batch axis is outermost in storage wherever it stands in the
+        edge."""
         shape = _shape(node)
         plain = dense_layout(None, shape)
         sizes = [abs(size) for size in shape]
@@ -173,23 +196,29 @@ class Lowering:
         value = self.builder.input(name, sizes, grid, dtype=dtype, batched=any(s < 0 for s in shape))
         return plain.onto(value)
 
-    def output(self, node: fx.Node) -> Value:
-        """A result: stored in the order of its axes, batch first."""
+    def output(self, node: fx.Node) -> tuple[Value, Layout]:
+        """A result: stored in the order of its axes, with the batch taken out to the front."""
         layout = self.layout(node)
         if isinstance(layout.value, Stored):
-            raise CoverageError(f"convert: output {node.name} is a constant")
+            raise NotLoweredError(f"convert: output {node.name} is a constant", node)
         layout = self.materialise(layout)
+        axis = layout.batch_place()[0]
         shape = [abs(size) for size in layout.shape]
-        if layout.shape and layout.shape[0] == -1:
-            shape = shape[1:]
-        return self.shaped(layout, shape)
+        if axis >= 0 and shape[axis] == 1:
+            del shape[axis]
+        return self.shaped(layout, shape), layout
 
 
 def lower_nodes(
-    prepared: Prepared, nodes: Iterable[fx.Node], inputs: Callable[[Lowering], None], outputs: Sequence[fx.Node],
-    structure: Any, metadata: dict[str, Any],
-) -> IntegerModel:
-    """Lower some nodes of a graph, in order, to a program.
+    prepared: Prepared,
+    nodes: Iterable[fx.Node],
+    inputs: Callable[[Lowering], None],
+    outputs: Sequence[fx.Node],
+    structure: Any,
+    metadata: dict[str, Any],
+) -> tuple[IntegerModel, list[Layout]]:
+    """Lower some nodes of a graph, in order, to a program; also how each output lies (its values are of no
+    use).
 
     Parameters
     ----------
@@ -203,15 +232,30 @@ def lower_nodes(
         See `pyquant.engine.structure`.
     metadata : dict
         Stored with the program; ``views`` is added.
+
+    Raises
+    ------
+    NotLoweredError
+        Names the node that cannot be lowered.
     """
     to = Lowering(prepared)
     inputs(to)
     for node in nodes:
         if node.op == "call_module":
             site: Any = prepared.get_submodule(str(node.target))
-            site.lower(to, node)
-    values = [to.output(node) for node in outputs]
-    return to.builder.finish(values, structure=structure, metadata={**metadata, "views": to.views})
+            try:
+                site.lower(to, node)
+            except CopyNeededError as error:
+                raise NotLoweredError(f"convert: {site.name}: {error}", node) from None
+            except NotLoweredError:
+                raise
+            except CoverageError as error:
+                raise NotLoweredError(str(error), node) from None
+    results = [to.output(node) for node in outputs]
+    model = to.builder.finish(
+        [value for value, _ in results], structure=structure, metadata={**metadata, "views": to.views}
+    )
+    return model, [layout for _, layout in results]
 
 
 def _shape(node: fx.Node) -> tuple[int, ...]:
@@ -222,34 +266,36 @@ def _shape(node: fx.Node) -> tuple[int, ...]:
 
 
 def _apply(layout: Layout, node: fx.Node) -> Layout:
-    args = node.args
     rank = len(layout.axes)
     if uses(node, aten.permute.default):
-        return layout.permute([int(d) % rank for d in args[1]])  # type: ignore[union-attr, arg-type]
+        return layout.permute([d % rank for d in ints_argument(node, 1)])
     if uses(node, aten.transpose.int):
         order = list(range(rank))
-        a, b = int(args[1]) % rank, int(args[2]) % rank  # type: ignore[arg-type]
+        a, b = int_argument(node, 1) % rank, int_argument(node, 2) % rank
         order[a], order[b] = order[b], order[a]
         return layout.permute(order)
     if uses(node, aten.t.default):
         return layout.permute(list(reversed(range(rank))))
     if uses(node, aten.unsqueeze.default):
-        return layout.unsqueeze(int(args[1]))  # type: ignore[arg-type]
+        return layout.unsqueeze(int_argument(node, 1))
     if uses(node, aten.squeeze.dim):
-        return layout.squeeze([int(args[1])])  # type: ignore[arg-type]
+        return layout.squeeze([int_argument(node, 1)])
     if uses(node, aten.squeeze.dims):
-        return layout.squeeze([int(d) for d in args[1]])  # type: ignore[union-attr, arg-type]
+        return layout.squeeze(ints_argument(node, 1))
     if uses(node, aten.squeeze.default):
         return layout.squeeze(range(rank))
     if uses(node, aten.expand.default):
         return layout.expand(_shape(node))
     if uses(node, aten.select.int):
-        return layout.select(int(args[1]) % rank, int(args[2]))  # type: ignore[arg-type]
+        return layout.select(int_argument(node, 1) % rank, int_argument(node, 2))
     if uses(node, aten.slice.Tensor):
-        dim, start, stop, step = (*args[1:], *(0, None, None, 1)[len(args) - 1:])
+        start, stop = argument(node, 2), argument(node, 3)
         return layout.slice(
-            int(dim) % rank, 0 if start is None else int(start),  # type: ignore[arg-type]
-            2**62 if stop is None else int(stop), int(step))  # type: ignore[arg-type]
+            int_argument(node, 1) % rank,
+            0 if start is None else int(start),
+            2**62 if stop is None else int(stop),
+            int_argument(node, 4, 1),
+        )
     if uses(node, aten.clone.default, aten.contiguous.default, aten.alias.default, aten.detach.default):
         return layout
     return layout.reshape(_shape(node))  # view, reshape, flatten, unflatten
@@ -258,21 +304,22 @@ def _apply(layout: Layout, node: fx.Node) -> Layout:
 def _split(layout: Layout, node: fx.Node) -> list[Layout]:
     rank = len(layout.axes)
     if uses(node, aten.unbind.int):
-        dim = int(node.args[1]) % rank if len(node.args) > 1 else 0  # type: ignore[arg-type]
+        dim = int_argument(node, 1) % rank
         return [layout.select(dim, i) for i in range(abs(layout.shape[dim]))]
-    dim = int(node.args[2]) % rank if len(node.args) > 2 else 0  # type: ignore[arg-type]
+    dim = int_argument(node, 2) % rank
     length = abs(layout.shape[dim])
-    sizes = node.args[1]
+    sizes = argument(node, 1)
     if uses(node, aten.chunk.default):
-        sizes = -(-length // int(sizes))  # type: ignore[arg-type]
+        sizes = -(-length // int(sizes))
     if isinstance(sizes, int):
         sizes = [min(sizes, length - start) for start in range(0, length, sizes)]
-    starts = np.concatenate([[0], np.cumsum(sizes)])  # type: ignore[arg-type]
-    return [layout.slice(dim, int(a), int(b), 1) for a, b in zip(starts[:-1], starts[1:])]
+    starts = [0, *itertools.accumulate(int(size) for size in sizes)]
+    return [layout.slice(dim, a, b, 1) for a, b in itertools.pairwise(starts)]
 
 
 def _view_of(layout: Layout) -> dict[str, Any]:
-    """How stored integers [batch, size] make the edge: reshape to sizes, transpose, reshape to shape (-c: c * batch)."""
+    """How stored integers [batch, size] make the edge: reshape to sizes, transpose, reshape to shape (-c: c *
+    batch)."""
     atoms = layout.atoms
     physical = layout.physical()
     place = {index: i + 1 for i, index in enumerate(physical)}

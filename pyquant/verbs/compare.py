@@ -172,14 +172,17 @@ def compare(prepared: Prepared, engine: IntegerModel, *args: Any, **kwargs: Any)
     ours = [t for t in pytree.tree_leaves(output) if isinstance(t, Tensor)]
     theirs = _arrays(engine(*args, **kwargs))
     outputs = [
-        _difference(f"output {i}", a.detach().cpu().numpy(), b) for i, (a, b) in enumerate(zip(ours, theirs, strict=True))
+        _difference(f"output {i}", a.detach().cpu().numpy(), b)
+        for i, (a, b) in enumerate(zip(ours, theirs, strict=True))
     ]
     return Comparison(tuple(sites), tuple(outputs), tuple(folded))
 
 
 def _difference(name: str, expected: npt.NDArray[Any], got: npt.NDArray[Any]) -> Difference:
     if expected.shape != got.shape:
-        raise ValueError(f"compare: {name}: the simulation has shape {expected.shape}, the engine {got.shape}")
+        raise ValueError(
+            f"compare: {name}: the simulation has shape {expected.shape}, the engine {got.shape}"
+        )
     apart = np.abs(expected.astype(np.float64) - got.astype(np.float64))
     largest = float(apart.max()) if apart.size else 0.0
     return Difference(name, int(apart.size), int(np.count_nonzero(apart)), largest)

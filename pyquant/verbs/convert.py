@@ -30,8 +30,8 @@ def convert(prepared: Prepared, *, partial: bool = False) -> IntegerModel | Hybr
     prepared : Prepared
         Calibrated; not changed.
     partial : bool
-        Allow ops that have no integer form: the result then is a `HybridModel`, which needs torch and cannot be saved.
-        Equality with the simulation holds for each integer segment.
+        Allow ops that have no integer form: the result then is a `HybridModel`, which needs torch and cannot
+        be saved. Equality with the simulation holds for each integer segment.
 
     Returns
     -------
@@ -57,7 +57,8 @@ def convert(prepared: Prepared, *, partial: bool = False) -> IntegerModel | Hybr
     if floats:
         listed = "; ".join(f"{row.site} ({row.op}): {row.reason}" for row in floats)
         raise CoverageError(
-            f"convert: {len(floats)} ops have no integer form: {listed}. With partial=True they run in torch")
+            f"convert: {len(floats)} ops have no integer form: {listed}. With partial=True they run in torch"
+        )
     graph = prepared.inference_graph()
     output = next(n for n in graph.nodes if n.op == "output")
     leaves = [i for i, node in enumerate(output.args[0]) if node is not None]
@@ -68,8 +69,17 @@ def convert(prepared: Prepared, *, partial: bool = False) -> IntegerModel | Hybr
         "model": type(prepared).__name__.removeprefix("Prepared"),
     }
     with torch.no_grad():
-        return lower_nodes(
-            prepared, graph.nodes, lambda to: None, [output.args[0][i] for i in leaves], structure, metadata)
+        model, layouts = lower_nodes(
+            prepared, graph.nodes, lambda to: None, [output.args[0][i] for i in leaves], structure, metadata
+        )
+    for number, layout in enumerate(layouts):
+        axis, outer, inner = layout.batch_place()
+        if axis > 0 or outer * inner != 1:
+            raise CoverageError(
+                f"convert: output {number} does not have the batch as its first axis, as programs do; "
+                f"transpose it in the model, or use partial=True"
+            )
+    return model
 
 
 def _leaf_numbers(flat: Any) -> list[int | None]:
@@ -93,9 +103,13 @@ def _structure(spec: pytree.TreeSpec, leaves: Any) -> Any:
     keys = spec.context
     if isinstance(keys, (list, tuple)) and len(keys) == 2 and isinstance(keys[0], (list, tuple)):
         keys = keys[0]
-    if isinstance(keys, (list, tuple)) and len(keys) == len(children) and all(isinstance(k, str) for k in keys):
+    if (
+        isinstance(keys, (list, tuple))
+        and len(keys) == len(children)
+        and all(isinstance(k, str) for k in keys)
+    ):
         # A loss that was left out is no key, as when the original is called without labels.
-        return {"dict": {k: c for k, c in zip(keys, children) if c != none}}
+        return {"dict": {k: c for k, c in zip(keys, children, strict=True) if c != none}}
     if hasattr(kind, "_fields"):
-        return {"dict": dict(zip(kind._fields, children))}
+        return {"dict": dict(zip(kind._fields, children, strict=True))}
     return {"tuple": children}

@@ -1,4 +1,5 @@
-"""Tiny models with random weights, one for each way of writing a transformer that the graph part must understand."""
+"""Tiny models with random weights, one for each way of writing a transformer that the graph part must
+understand."""
 
 from __future__ import annotations
 
@@ -43,12 +44,15 @@ class QuickGELU(nn.Module):
 
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
-    "relu": nn.ReLU, "gelu": nn.GELU, "tanh_gelu": lambda: nn.GELU(approximate="tanh"), "silu": nn.SiLU,
+    "relu": nn.ReLU,
+    "gelu": nn.GELU,
+    "tanh_gelu": lambda: nn.GELU(approximate="tanh"),
+    "silu": nn.SiLU,
     "quick_gelu": QuickGELU,
 }
 
 
-# -- attention, in the ways people write it ---------------------------------------------------------------------------
+# -- attention, in the ways people write it ------------------------------------------------------------------
 
 
 class Attention(nn.Module):
@@ -68,10 +72,14 @@ class Attention(nn.Module):
         """q, k, v [batch, heads, tokens, d], timm's way where fused."""
         batch, tokens, _ = x.shape
         if self.fused:
-            q, k, v = self.qkv(x).reshape(batch, tokens, 3, HEADS, WIDTH // HEADS).permute(2, 0, 3, 1, 4).unbind(0)
+            q, k, v = (
+                self.qkv(x).reshape(batch, tokens, 3, HEADS, WIDTH // HEADS).permute(2, 0, 3, 1, 4).unbind(0)
+            )
             return q, k, v
-        parts = [layer(x).view(batch, tokens, HEADS, -1).transpose(1, 2)
-                 for layer in (self.query, self.key, self.value)]
+        parts = [
+            layer(x).view(batch, tokens, HEADS, -1).transpose(1, 2)
+            for layer in (self.query, self.key, self.value)
+        ]
         return parts[0], parts[1], parts[2]
 
     def merge(self, y: Tensor) -> Tensor:
@@ -187,7 +195,10 @@ class EinsumTokens(Attention):
 
 class Chunk(Attention):
     def forward(self, x: Tensor) -> Tensor:
-        q, k, v = (t.view(x.shape[0], -1, HEADS, WIDTH // HEADS).permute(0, 2, 1, 3) for t in self.qkv(x).chunk(3, -1))
+        q, k, v = (
+            t.view(x.shape[0], -1, HEADS, WIDTH // HEADS).permute(0, 2, 1, 3)
+            for t in self.qkv(x).chunk(3, -1)
+        )
         return self.merge((q @ k.transpose(2, 3) * self.scale).softmax(3) @ v)
 
 
@@ -203,7 +214,7 @@ class Slices(Attention):
     def forward(self, x: Tensor) -> Tensor:
         mixed = self.qkv(x).view(x.shape[0], -1, HEADS, 3 * (WIDTH // HEADS)).transpose(1, 2)
         d = WIDTH // HEADS
-        q, k, v = mixed[..., :d], mixed[..., d:2 * d], mixed[..., 2 * d:]
+        q, k, v = mixed[..., :d], mixed[..., d : 2 * d], mixed[..., 2 * d :]
         return self.merge(F.scaled_dot_product_attention(q, k, v))
 
 
@@ -213,8 +224,10 @@ class Bmm(Attention):
     def forward(self, x: Tensor) -> Tensor:
         batch, tokens, _ = x.shape
         d = WIDTH // HEADS
-        q, k, v = (t.reshape(batch, tokens, HEADS, d).transpose(1, 2).reshape(batch * HEADS, tokens, d)
-                   for t in self.qkv(x).chunk(3, dim=-1))
+        q, k, v = (
+            t.reshape(batch, tokens, HEADS, d).transpose(1, 2).reshape(batch * HEADS, tokens, d)
+            for t in self.qkv(x).chunk(3, dim=-1)
+        )
         weights = torch.softmax(torch.bmm(q * self.scale, k.transpose(1, 2)), dim=-1)
         y = torch.bmm(weights, v).view(batch, HEADS, tokens, d).transpose(1, 2).reshape(batch, tokens, WIDTH)
         return self.proj(y)
@@ -249,19 +262,28 @@ class Torch(nn.Module):
         return y if self.batch_first else y.transpose(0, 1)
 
 
-# -- whole models -----------------------------------------------------------------------------------------------------
+# -- whole models --------------------------------------------------------------------------------------------
 
 
 class Block(nn.Module):
-    def __init__(self, attention: nn.Module, activation: str = "gelu", pre_norm: bool = True, bias: bool = True,
-                 rms: bool = False) -> None:
+    def __init__(
+        self,
+        attention: nn.Module,
+        activation: str = "gelu",
+        pre_norm: bool = True,
+        bias: bool = True,
+        rms: bool = False,
+    ) -> None:
         super().__init__()
         norm: Any = nn.RMSNorm if rms else nn.LayerNorm
         self.norm1, self.norm2 = norm(WIDTH), norm(WIDTH)
         self.attention, self.pre_norm = attention, pre_norm
         self.mlp = nn.Sequential(
-            nn.Linear(WIDTH, 2 * WIDTH, bias=bias), ACTIVATIONS[activation](), nn.Dropout(0.1),
-            nn.Linear(2 * WIDTH, WIDTH, bias=bias))
+            nn.Linear(WIDTH, 2 * WIDTH, bias=bias),
+            ACTIVATIONS[activation](),
+            nn.Dropout(0.1),
+            nn.Linear(2 * WIDTH, WIDTH, bias=bias),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         if self.pre_norm:
@@ -274,11 +296,15 @@ class Block(nn.Module):
 class Classifier(nn.Module):
     """Patches, position table, blocks, pooling, head."""
 
-    def __init__(self, blocks: nn.Module, pool: str = "token", embed: str = "conv", bias: bool = True) -> None:
+    def __init__(
+        self, blocks: nn.Module, pool: str = "token", embed: str = "conv", bias: bool = True
+    ) -> None:
         super().__init__()
         self.embed: nn.Module = (
-            nn.Conv2d(3, WIDTH, PATCH, PATCH, bias=bias) if embed == "conv"
-            else nn.Linear(3 * PATCH * PATCH, WIDTH, bias=bias))
+            nn.Conv2d(3, WIDTH, PATCH, PATCH, bias=bias)
+            if embed == "conv"
+            else nn.Linear(3 * PATCH * PATCH, WIDTH, bias=bias)
+        )
         self.pool = pool
         tokens = TOKENS + (pool == "token")
         if pool == "token":
@@ -320,7 +346,14 @@ def blocks(attention: Callable[[], nn.Module], depth: int = 2, **options: Any) -
 
 def encoder(norm_first: bool, batch_first: bool, activation: Any = "relu") -> nn.Module:
     layer = nn.TransformerEncoderLayer(
-        WIDTH, HEADS, 2 * WIDTH, dropout=0.1, activation=activation, batch_first=batch_first, norm_first=norm_first)
+        WIDTH,
+        HEADS,
+        2 * WIDTH,
+        dropout=0.1,
+        activation=activation,
+        batch_first=batch_first,
+        norm_first=norm_first,
+    )
     stack = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
     return stack if batch_first else SequenceFirst(stack)
 
@@ -358,16 +391,27 @@ def transformers_vit(kind: str, **options: Any) -> nn.Module:
 
     family = "DeiT" if kind.startswith("DeiT") else "ViT"
     config = getattr(transformers, f"{family}Config")(
-        hidden_size=WIDTH, num_hidden_layers=2, num_attention_heads=HEADS, intermediate_size=2 * WIDTH,
-        image_size=IMAGE, patch_size=PATCH, num_labels=CLASSES, **options.pop("config", {}))
+        hidden_size=WIDTH,
+        num_hidden_layers=2,
+        num_attention_heads=HEADS,
+        intermediate_size=2 * WIDTH,
+        image_size=IMAGE,
+        patch_size=PATCH,
+        num_labels=CLASSES,
+        **options.pop("config", {}),
+    )
     return getattr(transformers, kind)(config, **options)
 
 
 INTEGER_MODELS: dict[str, Callable[[], nn.Module]] = {
     "vit": lambda: transformers_vit("ViTForImageClassification"),
-    "vit_eager": lambda: transformers_vit("ViTForImageClassification", config={"attn_implementation": "eager"}),
+    "vit_eager": lambda: transformers_vit(
+        "ViTForImageClassification", config={"attn_implementation": "eager"}
+    ),
     "vit_no_bias": lambda: transformers_vit("ViTForImageClassification", config={"qkv_bias": False}),
-    "vit_quick_gelu": lambda: transformers_vit("ViTForImageClassification", config={"hidden_act": "quick_gelu"}),
+    "vit_quick_gelu": lambda: transformers_vit(
+        "ViTForImageClassification", config={"hidden_act": "quick_gelu"}
+    ),
     "vit_tanh_gelu": lambda: transformers_vit("ViTForImageClassification", config={"hidden_act": "gelu_new"}),
     "vit_pooler": lambda: transformers_vit("ViTModel"),
     "vit_bare": lambda: transformers_vit("ViTModel", add_pooling_layer=False),
@@ -405,8 +449,10 @@ INTEGER_MODELS: dict[str, Callable[[], nn.Module]] = {
     "learned_bias": lambda: Classifier(blocks(LearnedBias)),
     "shared_block": lambda: Classifier(SharedBlock()),
     "tied_head": TiedHead,
-    **{f"mlp_{name}": lambda name=name: Classifier(blocks(SDPA, activation=name, depth=1))  # type: ignore[misc]
-       for name in ACTIVATIONS},
+    **{
+        f"mlp_{name}": lambda name=name: Classifier(blocks(SDPA, activation=name, depth=1))  # type: ignore[misc]
+        for name in ACTIVATIONS
+    },
 }
 
 

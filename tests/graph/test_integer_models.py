@@ -1,4 +1,5 @@
-"""Every way of writing a transformer reaches 100 % integer, and the engine gives the simulation's integers."""
+"""Every way of writing a transformer reaches 100 % integer, and the engine gives the simulation's
+integers."""
 
 from __future__ import annotations
 
@@ -13,8 +14,8 @@ import torch.utils._pytree as pytree
 import pyquant as pq
 from tests.graph.models import INTEGER_MODELS, batch_for, seeded
 
-# Random models of this size (two blocks, 24 channels) lie 22 to 48 dB from float; a wrong mask, a swapped axis or a lost
-# factor lies below 10.
+# Random models of this size (two blocks, 24 channels) lie 22 to 48 dB from float; a wrong mask, a swapped
+# axis or a lost factor lies below 10.
 LEAST_SQNR = 18.0
 
 
@@ -76,8 +77,14 @@ def test_site_names() -> None:
     """The last module path, plus the op's kind where functional, plus the number of a repeated call."""
     prepared = pq.prepare(seeded(INTEGER_MODELS["vit"]), batch_for("vit", 2))
     assert {
-        "pixel_values", "vit.embeddings.patch_embeddings.projection", "vit.embeddings.concat", "vit.embeddings.add",
-        "vit.layers.1.attention.context", "vit.layers.1.mlp.fc1", "vit.layers.1.layernorm_before", "classifier",
+        "pixel_values",
+        "vit.embeddings.patch_embeddings.projection",
+        "vit.embeddings.concat",
+        "vit.embeddings.add",
+        "vit.layers.1.attention.context",
+        "vit.layers.1.mlp.fc1",
+        "vit.layers.1.layernorm_before",
+        "classifier",
     } <= set(prepared.sites())
     repeated = pq.prepare(seeded(INTEGER_MODELS["shared_block"]), batch_for("shared_block", 2))
     assert {"blocks.block.attention.context", "blocks.block.attention.context#1"} <= set(repeated.sites())

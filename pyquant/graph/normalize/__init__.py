@@ -1,7 +1,8 @@
 """Passes that bring a captured ATen graph to the normal form that sites are made from.
 
-Normal form: ``linear``, ``scaled_dot_product_attention``, ``layer_norm``, ``rms_norm``, element-wise functions,
-``add.Tensor``, ``mean.dim``, ``cat``, ``embedding`` and views. What no pass knows stays as it is, and stays float.
+Normal form: ``linear``, ``scaled_dot_product_attention``, ``layer_norm``, ``rms_norm``, element-wise
+functions, ``add.Tensor``, ``mean.dim``, ``cat``, ``embedding`` and views. What no pass knows stays as it is,
+and stays float.
 
 Each pass is one file with one function ``(Captured) -> None``; `PASSES` gives their order.
 """
@@ -21,8 +22,16 @@ from pyquant.graph.normalize.simplify import simplify
 __all__ = ["PASSES", "normalize"]
 
 PASSES: tuple[Pass, ...] = (
-    einsum_to_matmul, simplify, fold_constants, fold_repeated, fold_batch_norm, patches_to_linear, unify_elementwise,
-    fuse_attention, drop_open_masks, split_qkv,
+    einsum_to_matmul,
+    simplify,
+    fold_constants,
+    fold_repeated,
+    fold_batch_norm,
+    patches_to_linear,
+    unify_elementwise,
+    fuse_attention,
+    drop_open_masks,
+    split_qkv,
 )
 
 

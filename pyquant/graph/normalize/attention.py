@@ -14,8 +14,8 @@ from pyquant.graph.normalize.elementwise import scalar_factor
 __all__ = ["fuse_attention"]
 
 _PRODUCTS = (aten.matmul.default, aten.bmm.default)
-# A score filled with this or less has weight 0 in float32 beside any other. (Where a whole row is filled, float
-# spreads the weight evenly or gives NaN; the integer attention gives 0.)
+# A score filled with this or less has weight 0 in float32 beside any other. (Where a whole row is filled,
+# float spreads the weight evenly or gives NaN; the integer attention gives 0.)
 _EXCLUDED = -1e4
 
 
@@ -51,9 +51,12 @@ def fuse_attention(captured: Captured) -> None:
             else:
                 key = add_node(captured, aten.transpose.int, (key, -2, -1), like=context)
             new = add_node(
-                captured, aten.scaled_dot_product_attention.default,
-                (query, key, value, _mask(captured, scores, context), 0.0, False), kwargs={"scale": scores.scale},
-                like=context)
+                captured,
+                aten.scaled_dot_product_attention.default,
+                (query, key, value, _mask(captured, scores, context), 0.0, False),
+                kwargs={"scale": scores.scale},
+                like=context,
+            )
         replace(captured, context, new)
 
 
@@ -63,7 +66,9 @@ def _mask(captured: Captured, scores: _Scores, like: fx.Node) -> fx.Node | None:
         return scores.additive
     if scores.additive is None:
         return add_node(captured, aten.logical_not.default, (scores.excluded,), like=like)
-    return add_node(captured, aten.masked_fill.Scalar, (scores.additive, scores.excluded, float("-inf")), like=like)
+    return add_node(
+        captured, aten.masked_fill.Scalar, (scores.additive, scores.excluded, float("-inf")), like=like
+    )
 
 
 def _scores(node: Any) -> _Scores | None:
@@ -75,15 +80,24 @@ def _scores(node: Any) -> _Scores | None:
         factor = scalar_factor(node)
         if factor is not None:
             node, found.scale = factor[0], found.scale * factor[1]
-        elif uses(node, aten.add.Tensor) and not node.kwargs and found.additive is None and found.scale == 1.0 \
-                and not found.swapped:
-            # A factor below would scale the mask too. Either side may be the mask; the other leads to the product.
+        elif (
+            uses(node, aten.add.Tensor)
+            and not node.kwargs
+            and found.additive is None
+            and found.scale == 1.0
+            and not found.swapped
+        ):
+            # A factor below would scale the mask too. Either side may be the mask; the other leads to the
+            # product.
             left, right = node.args
             if not (isinstance(left, fx.Node) and isinstance(right, fx.Node)):
                 return None
             node, found.additive = (left, right) if _leads_to_product(left) else (right, left)
-        elif uses(node, aten.masked_fill.Scalar, aten.masked_fill_.Scalar) and found.excluded is None \
-                and not found.swapped:
+        elif (
+            uses(node, aten.masked_fill.Scalar, aten.masked_fill_.Scalar)
+            and found.excluded is None
+            and not found.swapped
+        ):
             inner, mask, value = node.args
             if not isinstance(value, (int, float)) or value > _EXCLUDED or not isinstance(mask, fx.Node):
                 return None

@@ -1,7 +1,7 @@
 """Fold batch norm (running statistics) into the convolution or linear before it.
 
-The folded weight is a small expression in the graph, gamma / sqrt(var + eps) * w, so that the parameters keep their
-names and still train; statistics are frozen, as they are in the integer program.
+The folded weight is a small expression in the graph, gamma / sqrt(var + eps) * w, so that the parameters keep
+their names and still train; statistics are frozen, as they are in the integer program.
 """
 
 from __future__ import annotations
@@ -22,8 +22,13 @@ def fold_batch_norm(captured: Captured) -> None:
         source, gamma, beta, mean, variance, _, epsilon = node.args
         if not (isinstance(source, fx.Node) and isinstance(mean, fx.Node) and isinstance(variance, fx.Node)):
             continue
-        if not uses(source, aten.conv2d.default, aten.conv1d.default, aten.linear.default) or len(source.users) != 1:
+        if (
+            not uses(source, aten.conv2d.default, aten.conv1d.default, aten.linear.default)
+            or len(source.users) != 1
+        ):
             continue
+        target = source.target
+        assert not isinstance(target, str)
         captured.removed.append((captured.paths.get(node.name, ""), "batch norm, folded into the weights"))
         with captured.graph.inserting_before(source):
             shifted = add_node(captured, aten.add.Scalar, (variance, epsilon), like=source)
@@ -44,7 +49,7 @@ def fold_batch_norm(captured: Captured) -> None:
                 offset = add_node(captured, aten.neg.default, (offset,), like=source)
             if isinstance(beta, fx.Node):
                 offset = add_node(captured, aten.add.Tensor, (offset, beta), like=source)
-            new = add_node(captured, source.target, (source.args[0], folded, offset, *source.args[3:]), like=source)  # type: ignore[arg-type]
+            new = add_node(captured, target, (source.args[0], folded, offset, *source.args[3:]), like=source)
         for user in list(node.users):
             if kind_of(user) == "getitem" and user.args[1] == 0:
                 replace(captured, user, new)

@@ -7,7 +7,16 @@ from typing import Any
 import torch
 from torch import fx
 
-from pyquant.graph.aten import add_node, aten, base_of, batch_factor, depends_on_inputs, evaluate, shape_of, uses
+from pyquant.graph.aten import (
+    add_node,
+    aten,
+    base_of,
+    batch_factor,
+    depends_on_inputs,
+    evaluate,
+    shape_of,
+    uses,
+)
 from pyquant.graph.capture import Captured
 
 __all__ = ["constant_value", "drop_open_masks", "fold_constants", "fold_repeated"]
@@ -23,7 +32,8 @@ def read(captured: Captured, target: str) -> torch.Tensor:
 
 
 def _foldable_source(captured: Captured, node: fx.Node) -> bool:
-    """Parameters train and float buffers are state: both stay visible. Integers and lifted constants are folded."""
+    """Parameters train and float buffers are state: both stay visible. Integers and lifted constants are
+    folded."""
     tensor = read(captured, str(node.target))
     if isinstance(tensor, torch.nn.Parameter):
         return False
@@ -37,7 +47,11 @@ def fold_constants(captured: Captured) -> None:
     for node in list(captured.graph.nodes):
         if node.op == "get_attr" and _foldable_source(captured, node):
             values[node] = read(captured, str(node.target))
-        elif node.op == "call_function" and node not in dynamic and all(n in values for n in node.all_input_nodes):
+        elif (
+            node.op == "call_function"
+            and node not in dynamic
+            and all(n in values for n in node.all_input_nodes)
+        ):
             args, kwargs = fx.map_arg((node.args, node.kwargs), lambda n: values[n])
             with torch.no_grad():
                 values[node] = node.target(*args, **kwargs)
@@ -53,8 +67,9 @@ def fold_constants(captured: Captured) -> None:
             new.meta["val"] = node.meta["val"]
         elif isinstance(value, (int, float, bool)):
             for user in live:
-                user.args, user.kwargs = fx.map_arg(
-                    (user.args, user.kwargs), lambda n, node=node, value=value: value if n is node else n)
+                user.args = fx.map_arg(
+                    user.args, {**{n: n for n in user.all_input_nodes}, node: value}.__getitem__
+                )
             continue
         else:
             continue
@@ -63,7 +78,8 @@ def fold_constants(captured: Captured) -> None:
 
 
 def fold_repeated(captured: Captured) -> None:
-    """A mask or table that knows no input but the batch size, and repeats for every sample: keep one sample of it.
+    """A mask or table that knows no input but the batch size, and repeats for every sample: keep one sample
+    of it.
 
     The value is worked out for two batch sizes; where a row differs from another, nothing is folded.
     """
@@ -75,7 +91,12 @@ def fold_repeated(captured: Captured) -> None:
             for memo in memos.values():
                 memo[node] = read(captured, str(node.target))
             continue
-        if node.op != "call_function" or node not in with_sizes or node in dynamic or not _is_per_sample(node):
+        if (
+            node.op != "call_function"
+            or node not in with_sizes
+            or node in dynamic
+            or not _is_per_sample(node)
+        ):
             continue
         if uses(node, aten.expand.default) and base_of(node).op == "get_attr":
             continue
@@ -91,8 +112,11 @@ def fold_repeated(captured: Captured) -> None:
         with graph.inserting_before(node):
             one = graph.create_node("get_attr", name)
             one.meta["val"] = node.meta["val"][:1]
-            size = next(n for n in graph.nodes if uses(n, aten.sym_size.int) and str(n.meta["val"]) == str(
-                shape_of(node)[0]))
+            size = next(
+                n
+                for n in graph.nodes
+                if uses(n, aten.sym_size.int) and str(n.meta["val"]) == str(shape_of(node)[0])
+            )
             new = add_node(captured, aten.expand.default, (one, [size, *[-1] * (two.dim() - 1)]), like=node)
         node.replace_all_uses_with(new)
 

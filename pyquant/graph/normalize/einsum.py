@@ -34,9 +34,9 @@ def _labels(equation: str, a: fx.Node, b: fx.Node) -> tuple[str, str, str] | Non
     names = []
     for text, operand in zip(inputs.split(","), (a, b), strict=True):
         free = len(shape_of(operand)) - len(text.replace("...", ""))
-        names.append(text.replace("...", "ABCDEFGH"[8 - free:]))
+        names.append(text.replace("...", "ABCDEFGH"[8 - free :]))
     longest = max((len([c for c in name if c.isupper()]) for name in names), default=0)
-    result = result.replace("...", "ABCDEFGH"[8 - longest:])
+    result = result.replace("...", "ABCDEFGH"[8 - longest :])
     if any(len(set(name)) != len(name) for name in (*names, result)):
         return None
     return names[0], names[1], result
@@ -55,12 +55,18 @@ def _product(
 
     def arranged(operand: fx.Node, have: str, want: list[str]) -> fx.Node:
         order = [have.index(c) for c in want]
-        return operand if order == sorted(order) else add_node(
-            captured, aten.permute.default, (operand, order), like=node)
+        return (
+            operand
+            if order == sorted(order)
+            else add_node(captured, aten.permute.default, (operand, order), like=node)
+        )
 
     def joined(operand: fx.Node, first: int, last: int) -> fx.Node:
-        return operand if first == last else add_node(
-            captured, aten.flatten.using_ints, (operand, first, last), like=node)
+        return (
+            operand
+            if first == last
+            else add_node(captured, aten.flatten.using_ints, (operand, first, last), like=node)
+        )
 
     def parted(operand: fx.Node, axis: int, group: list[str]) -> fx.Node | None:
         if len(group) == 1:
@@ -75,8 +81,11 @@ def _product(
     y = arranged(b, right, [*shared, *summed, *columns])
     x = joined(x, lead + len(rows), lead + len(rows) + len(summed) - 1)
     y = joined(y, lead, lead + len(summed) - 1)
-    y = joined(y, lead + 1, lead + len(columns)) if columns else add_node(
-        captured, aten.unsqueeze.default, (y, -1), like=node)
+    y = (
+        joined(y, lead + 1, lead + len(columns))
+        if columns
+        else add_node(captured, aten.unsqueeze.default, (y, -1), like=node)
+    )
     if shared:
         x = joined(x, lead, lead + len(rows) - 1)
     product: fx.Node | None = add_node(captured, aten.matmul.default, (x, y), like=node)

@@ -1,8 +1,9 @@
 """Element-wise functions that are written out become one node.
 
-Nothing is assumed about the spelling: every run of element-wise operators that starts from one tensor is evaluated in
-float64 on a dense set of points and compared with the functions that have a table in the engine. So the GELU of GPT-2,
-x * sigmoid(x), x * relu6(x + 3) / 6 and clamp(x, min=0) are all found by what they compute.
+Nothing is assumed about the spelling: every run of element-wise operators that starts from one tensor is
+evaluated in float64 on a dense set of points and compared with the functions that have a table in the engine.
+So the GELU of GPT-2, x * sigmoid(x), x * relu6(x + 3) / 6 and clamp(x, min=0) are all found by what they
+compute.
 """
 
 from __future__ import annotations
@@ -13,28 +14,79 @@ from typing import Any
 import torch
 from torch import fx
 
-from pyquant.graph.aten import add_node, argument, aten, is_float, kind_of, replace, uses
+from pyquant.graph.aten import add_node, aten, is_float, kind_of, replace, uses
 from pyquant.graph.capture import Captured
 from pyquant.graph.functional import quick_gelu
 
 __all__ = ["scalar_factor", "unify_elementwise"]
 
-_POINTWISE = frozenset({
-    "abs", "add", "clamp", "clamp_max", "clamp_min", "div", "elu", "erf", "exp", "gelu", "hardsigmoid", "hardswish",
-    "hardtanh", "leaky_relu", "log", "log1p", "mish", "mul", "neg", "pow", "relu", "relu6", "rsub", "sigmoid", "silu",
-    "softplus", "sqrt", "square", "sub", "tanh", "threshold", "add_", "mul_", "div_", "relu_", "silu_", "hardtanh_",
-    "hardswish_", "clamp_", "sigmoid_", "tanh_", "relu6_",
-})
+_POINTWISE = frozenset(
+    {
+        "abs",
+        "add",
+        "clamp",
+        "clamp_max",
+        "clamp_min",
+        "div",
+        "elu",
+        "erf",
+        "exp",
+        "gelu",
+        "hardsigmoid",
+        "hardswish",
+        "hardtanh",
+        "leaky_relu",
+        "log",
+        "log1p",
+        "mish",
+        "mul",
+        "neg",
+        "pow",
+        "reciprocal",
+        "relu",
+        "relu6",
+        "rsub",
+        "sigmoid",
+        "silu",
+        "softplus",
+        "sqrt",
+        "square",
+        "sub",
+        "tanh",
+        "threshold",
+        "add_",
+        "mul_",
+        "div_",
+        "relu_",
+        "silu_",
+        "hardtanh_",
+        "hardswish_",
+        "clamp_",
+        "sigmoid_",
+        "tanh_",
+        "relu6_",
+    }
+)
 _LONGEST = 12  # operators in a written-out function; the tanh GELU has 8
 
 _TARGETS: tuple[tuple[Callable[..., Any], dict[str, Any]], ...] = (
-    (aten.relu.default, {}), (aten.gelu.default, {}), (aten.gelu.default, {"approximate": "tanh"}), (quick_gelu, {}),
-    (aten.silu.default, {}), (aten.sigmoid.default, {}), (aten.tanh.default, {}), (aten.hardswish.default, {}),
-    (aten.hardsigmoid.default, {}), (aten.relu6.default, {}), (aten.mish.default, {}), (aten.softplus.default, {}),
-    (aten.elu.default, {}), (aten.abs.default, {}),
+    (aten.relu.default, {}),
+    (aten.gelu.default, {}),
+    (aten.gelu.default, {"approximate": "tanh"}),
+    (quick_gelu, {}),
+    (aten.silu.default, {}),
+    (aten.sigmoid.default, {}),
+    (aten.tanh.default, {}),
+    (aten.hardswish.default, {}),
+    (aten.hardsigmoid.default, {}),
+    (aten.relu6.default, {}),
+    (aten.mish.default, {}),
+    (aten.softplus.default, {}),
+    (aten.elu.default, {}),
+    (aten.abs.default, {}),
 )
-# Far enough for every tail to be flat or linear, fine enough that no two functions of the list agree on all points
-# (the two GELUs differ by 5e-4 near 2).
+# Far enough for every tail to be flat or linear, fine enough that no two functions of the list agree on all
+# points (the two GELUs differ by 5e-4 near 2).
 _POINTS = torch.linspace(-12.0, 12.0, 1537, dtype=torch.float64)
 _TOLERANCE = 1e-6  # constants such as sqrt(2 / pi) are often written with seven digits
 
@@ -64,7 +116,11 @@ def unify_elementwise(captured: Captured) -> None:
 
 
 def _is_pointwise(node: fx.Node) -> bool:
-    return node.op == "call_function" and is_float(node) and (kind_of(node) in _POINTWISE or uses(node, quick_gelu))
+    return (
+        node.op == "call_function"
+        and is_float(node)
+        and (kind_of(node) in _POINTWISE or uses(node, quick_gelu))
+    )
 
 
 def _is_spelled(node: fx.Node) -> bool:
@@ -104,7 +160,10 @@ def _at_points(node: fx.Node, memo: dict[fx.Node, torch.Tensor]) -> torch.Tensor
     if node not in memo:
         args, kwargs = fx.map_arg((node.args, node.kwargs), lambda n: _at_points(n, memo))
         # The out-of-place form: an in-place operator would change the points.
-        target: Any = getattr(aten, kind_of(node).removesuffix("_"), node.target) if node.target is not quick_gelu \
+        target: Any = (
+            getattr(aten, kind_of(node).removesuffix("_"), node.target)
+            if node.target is not quick_gelu
             else quick_gelu
+        )
         memo[node] = target(*args, **kwargs)
     return memo[node]

@@ -1,8 +1,8 @@
 """A fused qkv projection becomes three linears, each with its own grid.
 
-Nothing is assumed about how the fused result is cut up (view, permute, unbind, chunk, split, select ...): the views
-between the linear and each attention operand are replayed on element numbers, which tells exactly which output
-channels the operand reads and in which order.
+Nothing is assumed about how the fused result is cut up (view, permute, unbind, chunk, split, select ...): the
+views between the linear and each attention operand are replayed on element numbers, which tells exactly which
+output channels the operand reads and in which order.
 """
 
 from __future__ import annotations
@@ -12,7 +12,17 @@ import math
 import torch
 from torch import fx
 
-from pyquant.graph.aten import add_node, argument, aten, base_of, concrete, evaluate, node_argument, shape_of, uses
+from pyquant.graph.aten import (
+    add_node,
+    argument,
+    aten,
+    base_of,
+    concrete,
+    evaluate,
+    node_argument,
+    shape_of,
+    uses,
+)
 from pyquant.graph.capture import Captured
 
 __all__ = ["split_qkv"]

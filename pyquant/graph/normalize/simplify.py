@@ -5,13 +5,30 @@ from __future__ import annotations
 import torch
 from torch import fx
 
-from pyquant.graph.aten import add_node, aten, base_of, is_float, kind_of, replace, uses
+from pyquant.graph.aten import (
+    add_node,
+    aten,
+    base_of,
+    ints_argument,
+    is_float,
+    kind_of,
+    node_argument,
+    replace,
+    shape_of,
+    uses,
+)
 from pyquant.graph.capture import Captured
 
 __all__ = ["simplify"]
 
-_COPIES = (aten.clone.default, aten.contiguous.default, aten.alias.default, aten.detach.default,
-           aten.lift_fresh_copy.default, aten.dropout.default)
+_COPIES = (
+    aten.clone.default,
+    aten.contiguous.default,
+    aten.alias.default,
+    aten.detach.default,
+    aten.lift_fresh_copy.default,
+    aten.dropout.default,
+)
 
 
 def _is_copy(node: fx.Node) -> bool:
@@ -29,11 +46,13 @@ def _is_whole_slice(node: fx.Node) -> bool:
     source = node.args[0]
     assert isinstance(source, fx.Node)
     return bool(node.meta["val"].dim() == source.meta["val"].dim()) and all(
-        str(a) == str(b) for a, b in zip(node.meta["val"].shape, source.meta["val"].shape))
+        str(a) == str(b) for a, b in zip(node.meta["val"].shape, source.meta["val"].shape, strict=True)
+    )
 
 
 def simplify(captured: Captured) -> None:
-    """Drop copies, whole slices and scalar no-ops; view -> reshape; addmm, matmul by a matrix -> linear; stack -> cat."""
+    """Drop copies, whole slices and scalar no-ops; view -> reshape; addmm, matmul by a matrix -> linear;
+    stack -> cat."""
     for node in list(captured.graph.nodes):
         if node.op != "call_function":
             continue
@@ -62,19 +81,23 @@ def _respelled(captured: Captured, node: fx.Node) -> fx.Node | None:
         if isinstance(weight, fx.Node) and base_of(weight).op == "get_attr" and weight.meta["val"].dim() == 2:
             transposed = add_node(captured, aten.t.default, (weight,), like=node)
             return add_node(captured, aten.linear.default, (x, transposed), like=node)
-    if uses(node, aten.where.self) and is_float(node):
+    if uses(node, aten.where.self, aten.where.ScalarOther) and is_float(node):
         return _where_as_fill(captured, node)
     if uses(node, aten.masked_fill.Tensor):
         filled = _number(captured, node.args[2])
-        return None if filled is None else add_node(
-            captured, aten.masked_fill.Scalar, (*node.args[:2], filled), like=node)
+        return (
+            None
+            if filled is None
+            else add_node(captured, aten.masked_fill.Scalar, (*node.args[:2], filled), like=node)
+        )
     if uses(node, aten.stack.default):
         parts, dim = node.args[0], node.args[1] if len(node.args) > 1 else 0
         assert isinstance(parts, (list, tuple))
         lifted = [add_node(captured, aten.unsqueeze.default, (part, dim), like=node) for part in parts]
         return add_node(captured, aten.cat.default, (lifted, dim), like=node)
-    if kind_of(node) in {"adaptive_avg_pool2d", "_adaptive_avg_pool2d"} and list(node.args[1]) in ([1], [1, 1]):  # type: ignore[arg-type]
-        return add_node(captured, aten.mean.dim, (node.args[0], [-2, -1], True), like=node)
+    pooled = _pooled_axes(node)
+    if pooled:
+        return add_node(captured, aten.mean.dim, (node.args[0], pooled, True), like=node)
     if uses(node, aten.add.Tensor, aten.mul.Tensor, aten.sub.Tensor, aten.div.Tensor) and is_float(node):
         scalar = node.args[1]
         neutral = 0 if uses(node, aten.add.Tensor, aten.sub.Tensor) else 1
@@ -82,6 +105,19 @@ def _respelled(captured: Captured, node: fx.Node) -> fx.Node | None:
             source = node.args[0]
             return source if source.meta["val"].dtype == torch.float32 else None
     return None
+
+
+def _pooled_axes(node: fx.Node) -> list[int]:
+    """The axes that an average pooling reduces to one value; none if it is no such pooling."""
+    name = kind_of(node).removeprefix("_")
+    axes = {"1d": [-1], "2d": [-2, -1]}.get(name[-2:], [])
+    if name[:-2] == "adaptive_avg_pool":
+        return axes if set(ints_argument(node, 1)) == {1} else []
+    if name[:-2] == "avg_pool" and not any(node.args[3:]) and not node.kwargs:
+        sizes = list(shape_of(node_argument(node, 0))[-len(axes) :])
+        kernel = ints_argument(node, 1)
+        return axes if (kernel * 2 if len(kernel) < len(axes) else kernel) == sizes else []
+    return []
 
 
 def _number(captured: Captured, node: object) -> float | None:
@@ -98,7 +134,7 @@ def _number(captured: Captured, node: object) -> float | None:
 def _where_as_fill(captured: Captured, node: fx.Node) -> fx.Node | None:
     """where(keep, scores, -inf) -> masked_fill(scores, not keep, -inf)."""
     keep, x, other = node.args
-    filled = _number(captured, other)
+    filled = float(other) if isinstance(other, (int, float)) else _number(captured, other)
     if filled is None or not isinstance(x, fx.Node) or x.meta["val"].shape != node.meta["val"].shape:
         return None
     excluded = add_node(captured, aten.logical_not.default, (keep,), like=node)

@@ -11,6 +11,20 @@ from pyquant.graph.sites.movement import ConcatSite, EmbeddingSite, QuantizeSite
 from pyquant.graph.sites.unary import UnarySite
 
 __all__ = [
-    "MODES", "REGISTRY", "AddSite", "AttentionSite", "ConcatSite", "EmbeddingSite", "LayerNormSite", "LinearSite",
-    "Match", "MeanSite", "Operand", "QuantizeSite", "RequantizeSite", "ScaleSite", "Site", "UnarySite",
+    "MODES",
+    "REGISTRY",
+    "AddSite",
+    "AttentionSite",
+    "ConcatSite",
+    "EmbeddingSite",
+    "LayerNormSite",
+    "LinearSite",
+    "Match",
+    "MeanSite",
+    "Operand",
+    "QuantizeSite",
+    "RequantizeSite",
+    "ScaleSite",
+    "Site",
+    "UnarySite",
 ]

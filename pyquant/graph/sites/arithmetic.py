@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, fx
 
 from pyquant.config import SiteConfig
-from pyquant.graph.aten import aten, batch_factor, is_float, uses
+from pyquant.graph.aten import argument, aten, batch_factor, ints_argument, is_float, node_argument, uses
 from pyquant.graph.capture import Captured
 from pyquant.graph.grid import Edge, qparams_of
 from pyquant.graph.layout import BATCH, Atom, Layout, Stored
@@ -43,13 +43,14 @@ class AddSite(Site):
             return "an add with alpha or with an integer operand"
         return Match((a, b), (), "add")
 
-    def real(self, a: Edge, b: Edge) -> Tensor:  # type: ignore[override]
+    def real(self, a: Edge, b: Edge) -> Tensor:
         """Float add."""
         return a[0] + b[0]
 
-    def integer(self, a: Edge, b: Edge) -> Tensor:  # type: ignore[override]
+    def integer(self, a: Edge, b: Edge) -> Tensor:
         """rnu2: two terms, one rounding."""
-        return torch.ops.pyquant.add(*self.grid(0, a), *self.grid(1, b), *self.y_grid)
+        y: Tensor = torch.ops.pyquant.add(*self.grid(0, a), *self.grid(1, b), *self.y_grid)
+        return y
 
     def lower(self, to: Lowering, node: fx.Node) -> None:
         """One ADD. The first operand must be computed and full-size; the second is laid out like it."""
@@ -102,19 +103,21 @@ class ScaleSite(Site):
             return f"a factor of {found[1]}"
         return Match((found[0],), (), "scale", (("factor", found[1]),))
 
-    def real(self, x: Edge) -> Tensor:  # type: ignore[override]
+    def real(self, x: Edge) -> Tensor:
         """Float product."""
         return x[0] * self.factor
 
-    def integer(self, x: Edge) -> Tensor:  # type: ignore[override]
+    def integer(self, x: Edge) -> Tensor:
         """requantize from the grid of scale * factor.
 
         x * factor is within 2 roundings of (q - z) * (scale * factor), so q is recovered exactly.
         """
         value, scale, zero_point, low, high = self.grid(0, x)
         assert scale is not None
-        return torch.ops.pyquant.requantize(
-            value * self.factor, scale * self.factor, zero_point, low, high, *self.y_grid)
+        y: Tensor = torch.ops.pyquant.requantize(
+            value * self.factor, scale * self.factor, zero_point, low, high, *self.y_grid
+        )
+        return y
 
     def lower(self, to: Lowering, node: fx.Node) -> None:
         """One REQUANTIZE, with float32 arithmetic on the scale as in `integer`."""
@@ -134,7 +137,14 @@ class MeanSite(Site):
     gives_wide = True
 
     def __init__(
-        self, name: str, config: SiteConfig, wide: bool, symmetric: bool, *, dim: tuple[int, ...], keepdim: bool
+        self,
+        name: str,
+        config: SiteConfig,
+        wide: bool,
+        symmetric: bool,
+        *,
+        dim: tuple[int, ...],
+        keepdim: bool,
     ) -> None:
         super().__init__(name, config, wide, symmetric)
         self.dim, self.keepdim = list(dim), keepdim
@@ -144,10 +154,9 @@ class MeanSite(Site):
         """At most 32,767 elements in each mean (elementwise.h)."""
         if not uses(node, aten.mean.dim) or not is_float(node):
             return None
-        x, dim, keepdim = (*node.args, *(None, False)[len(node.args) - 1:])[:3]
-        assert isinstance(x, fx.Node)
+        x, keepdim = node_argument(node, 0), argument(node, 2, False)
         rank = x.meta["val"].dim()
-        axes = tuple(sorted(int(d) % rank for d in dim)) if dim else tuple(range(rank))  # type: ignore[attr-defined]
+        axes = tuple(sorted(d % rank for d in ints_argument(node, 1))) or tuple(range(rank))
         sizes = [x.meta["val"].shape[axis] for axis in axes]
         if any(batch_factor(size) is not None for size in sizes):
             return "a mean over the batch"
@@ -158,13 +167,14 @@ class MeanSite(Site):
             return f"a mean of {count} elements; at most 32767 fit in 32 bits"
         return Match((x,), (), "mean", (("dim", axes), ("keepdim", bool(keepdim))))
 
-    def real(self, x: Edge) -> Tensor:  # type: ignore[override]
+    def real(self, x: Edge) -> Tensor:
         """Float mean."""
         return x[0].mean(self.dim, self.keepdim)
 
-    def integer(self, x: Edge) -> Tensor:  # type: ignore[override]
+    def integer(self, x: Edge) -> Tensor:
         """mean."""
-        return torch.ops.pyquant.mean(*self.grid(0, x), self.dim, self.keepdim, *self.y_grid)
+        y: Tensor = torch.ops.pyquant.mean(*self.grid(0, x), self.dim, self.keepdim, *self.y_grid)
+        return y
 
     def lower(self, to: Lowering, node: fx.Node) -> None:
         """One MEAN over neighbouring axes; the sum does not care about their order."""
@@ -176,7 +186,7 @@ class MeanSite(Site):
         permuted = layout.permute(order)
         if not _adjacent(permuted, range(first, first + len(self.dim))) or isinstance(layout.value, Stored):
             permuted = to.materialise(permuted)
-        reduced = [a for axis in permuted.axes[first:first + len(self.dim)] for a in axis]
+        reduced = [a for axis in permuted.axes[first : first + len(self.dim)] for a in axis]
         count = math.prod(a.size for a in reduced)
         inner = min((a.stride for a in reduced), default=1)
         x = to.shaped(permuted, (permuted.size // (count * inner), count, inner))
@@ -186,7 +196,8 @@ class MeanSite(Site):
         block = count * inner
         kept: list[tuple[Atom, ...]] = [
             tuple(a if a == BATCH or a.stride < block else Atom(a.size, a.stride // count) for a in axis)
-            for i, axis in enumerate(permuted.axes) if not first <= i < first + len(self.dim)
+            for i, axis in enumerate(permuted.axes)
+            if not first <= i < first + len(self.dim)
         ]
         if self.keepdim:
             for d in sorted(self.dim):

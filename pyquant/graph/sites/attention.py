@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -13,12 +13,12 @@ from torch import Tensor, fx
 from pyquant.config import SiteConfig
 from pyquant.engine.spec import Value
 from pyquant.errors import CoverageError
-from pyquant.graph.aten import aten, depends_on_inputs, is_float, uses
+from pyquant.graph.aten import argument, aten, depends_on_inputs, is_float, node_argument, uses
 from pyquant.graph.capture import Captured
 from pyquant.graph.grid import Edge, qparams_of
 from pyquant.graph.layout import BATCH, Atom, CopyNeededError, Layout, atom_of
 from pyquant.graph.sites.base import Match, Site, register
-from pyquant.numerics import derive_attention, derive_mask
+from pyquant.numerics import SoftmaxMethod, derive_attention, derive_mask
 from pyquant.qparams import QParams
 
 if TYPE_CHECKING:
@@ -27,13 +27,21 @@ if TYPE_CHECKING:
 
 @register
 class AttentionSite(Site):
-    """`aten.scaled_dot_product_attention`; its name ends in ``.context``, its sub-sites in ``.scores``, ``.softmax``."""
+    """`aten.scaled_dot_product_attention`; its name ends in ``.context``, its sub-sites in ``.scores``,
+    ``.softmax``."""
 
     kind = "attention"
     symmetric_operands = (0, 1, 2)
 
     def __init__(
-        self, name: str, config: SiteConfig, wide: bool, symmetric: bool, *, scale: float, is_causal: bool,
+        self,
+        name: str,
+        config: SiteConfig,
+        wide: bool,
+        symmetric: bool,
+        *,
+        scale: float,
+        is_causal: bool,
         enable_gqa: bool,
     ) -> None:
         super().__init__(name, config, wide, symmetric)
@@ -44,8 +52,8 @@ class AttentionSite(Site):
         """q, k, v of at least three axes."""
         if not uses(node, aten.scaled_dot_product_attention.default):
             return None
-        q, k, v, mask, dropout, causal = (*node.args, *(None, 0.0, False)[len(node.args) - 3:])
-        assert isinstance(q, fx.Node) and isinstance(k, fx.Node) and isinstance(v, fx.Node)
+        q, k, v = (node_argument(node, i) for i in range(3))
+        mask, causal = argument(node, 3), argument(node, 5, False)
         if q.meta["val"].dim() < 3:
             return "attention over fewer than three axes"
         if k.meta["val"].shape[-1] != v.meta["val"].shape[-1]:
@@ -64,16 +72,25 @@ class AttentionSite(Site):
             return "its mask depends on an input"
         return Match((q, k, v), (mask,), "context", settings)
 
-    def real(self, q: Edge, k: Edge, v: Edge, mask: Tensor | None) -> Tensor:  # type: ignore[override]
+    def real(self, q: Edge, k: Edge, v: Edge, mask: Tensor | None) -> Tensor:
         """Float attention."""
         return F.scaled_dot_product_attention(
-            q[0], k[0], v[0], mask, 0.0, self.is_causal, scale=self.scale, enable_gqa=self.enable_gqa)
+            q[0], k[0], v[0], mask, 0.0, self.is_causal, scale=self.scale, enable_gqa=self.enable_gqa
+        )
 
-    def integer(self, q: Edge, k: Edge, v: Edge, mask: Tensor | None) -> Tensor:  # type: ignore[override]
+    def integer(self, q: Edge, k: Edge, v: Edge, mask: Tensor | None) -> Tensor:
         """attention_s8."""
-        return torch.ops.pyquant.attention(
-            *self.grid(0, q), *self.grid(1, k), *self.grid(2, v), mask, self.is_causal, self.scale,
-            self.config.softmax, *self.y_grid)
+        y: Tensor = torch.ops.pyquant.attention(
+            *self.grid(0, q),
+            *self.grid(1, k),
+            *self.grid(2, v),
+            mask,
+            self.is_causal,
+            self.scale,
+            self.config.softmax,
+            *self.y_grid,
+        )
+        return y
 
     def lower(self, to: Lowering, node: fx.Node) -> None:
         """One ATTENTION instruction that reads q, k, v with the strides they have.
@@ -87,35 +104,59 @@ class AttentionSite(Site):
         grids = [to.grid_of(to.operand(node.args[i])) for i in range(3)]
         grid = qparams_of(self.output)
         keep, mask_add, has_mask = self._masks(to, node.args[3], grids, (groups, heads, q_len, k_len))
+        method = cast(SoftmaxMethod, self.config.softmax)
         constants = derive_attention(
-            self.config.softmax, *grids, grid, self.scale, depth, k_len, has_mask)  # type: ignore[arg-type]
+            method, grids[0], grids[1], grids[2], grid, self.scale, depth, k_len, has_mask
+        )
         token, group = heads * depth, heads * depth * q_len
         y = to.builder.attention(
-            q, k, v, constants, grid, shape=(groups * q_len, token), groups=groups, heads=heads, kv_heads=kv_heads,
-            q_len=q_len, k_len=k_len, head_dim=depth, q_strides=q_at, k_strides=k_at, v_strides=v_at,
-            y_strides=(0, group, depth, token), keep=keep[0], keep_strides=keep[1], mask_add=mask_add[0],
-            mask_strides=mask_add[1], causal=self.is_causal, name=self.name)
+            q,
+            k,
+            v,
+            constants,
+            grid,
+            shape=(groups * q_len, token),
+            groups=groups,
+            heads=heads,
+            kv_heads=kv_heads,
+            q_len=q_len,
+            k_len=k_len,
+            head_dim=depth,
+            q_strides=q_at,
+            k_strides=k_at,
+            v_strides=v_at,
+            y_strides=(0, group, depth, token),
+            keep=keep[0],
+            keep_strides=keep[1],
+            mask_add=mask_add[0],
+            mask_strides=mask_add[1],
+            causal=self.is_causal,
+            name=self.name,
+        )
         rank = len(node.meta["pq_shape"])
-        lead: list[tuple[Atom, ...]] = [(BATCH, Atom(groups, group))]
-        head = (Atom(heads, depth),)
+        axes: list[tuple[Atom, ...]] = [
+            (BATCH, Atom(groups, group)),
+            *[()] * (rank - 4),
+            (Atom(heads, depth),),
+        ]
         if rank == 3:  # [batch * heads, tokens, d]
-            axes = [(BATCH, *head)]
-        else:
-            axes = [*lead, *[()] * (rank - 4), head]
+            axes = [(BATCH, Atom(heads, depth))]
         layout = Layout(y, groups * group, ()).with_axes([*axes, (Atom(q_len, token),), (Atom(depth, 1),)])
         to.put(node, layout)
 
-    def _masks(self, to: Lowering, mask: object, grids: list[QParams], shape: tuple[int, ...]) -> tuple[
-        tuple[Any, tuple[int, int, int, int]], tuple[Any, tuple[int, int, int, int]], bool
-    ]:
+    def _masks(
+        self, to: Lowering, mask: object, grids: list[QParams], shape: tuple[int, ...]
+    ) -> tuple[tuple[Any, tuple[int, int, int, int]], tuple[Any, tuple[int, int, int, int]], bool]:
         """(keep, strides), (mask_add, strides), whether the constants must allow for an additive mask."""
         none = (None, (0, 0, 0, 0))
         if mask is None:
             return none, none, False
         array = to.constant(mask)
         if array is None:
-            raise CoverageError(f"convert: {self.name}: its mask depends on an input; the engine takes constant masks")
-        groups, heads, q_len, k_len = shape
+            raise CoverageError(
+                f"convert: {self.name}: its mask depends on an input; the engine takes constant masks"
+            )
+        groups = shape[0]
         array = array.reshape((1,) * max(0, 4 - array.ndim) + array.shape)
         lead = array.shape[:-3]
         if int(np.prod(lead)) not in (1, groups):
@@ -142,8 +183,11 @@ def _broadcast_strides(shape: tuple[int, ...]) -> tuple[int, int, int, int]:
     return a, b, c, d
 
 
-def _by_strides(to: Lowering, layout: Layout) -> tuple[Value, tuple[int, int, int, int], tuple[int, int, int, int]]:
-    """(value, (offset, group, head, token), (groups, heads, tokens, d)) of an operand [.., heads, tokens, d]."""
+def _by_strides(
+    to: Lowering, layout: Layout
+) -> tuple[Value, tuple[int, int, int, int], tuple[int, int, int, int]]:
+    """(value, (offset, group, head, token), (groups, heads, tokens, d)) of an operand [.., heads, tokens,
+    d]."""
     try:
         return _strided(to, layout)
     except CopyNeededError:
@@ -154,7 +198,9 @@ def _by_strides(to: Lowering, layout: Layout) -> tuple[Value, tuple[int, int, in
         raise CoverageError(f"convert: an attention operand cannot be read by strides: {error}") from None
 
 
-def _strided(to: Lowering, layout: Layout) -> tuple[Value, tuple[int, int, int, int], tuple[int, int, int, int]]:
+def _strided(
+    to: Lowering, layout: Layout
+) -> tuple[Value, tuple[int, int, int, int], tuple[int, int, int, int]]:
     axes = layout.axes
     depth = atom_of(axes[-1])
     if depth.size > 1 and depth.stride != 1:

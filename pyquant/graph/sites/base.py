@@ -43,7 +43,8 @@ class Operand:
 
 
 class Site(nn.Module, ABC):
-    """One site. Subclasses say what they match, how they compute in float and in integers, and how they lower.
+    """One site. Subclasses say what they match, how they compute in float and in integers, and how they
+    lower.
 
     Attributes
     ----------
@@ -101,7 +102,8 @@ class Site(nn.Module, ABC):
         return y
 
     def grid(self, index: int, edge: Edge) -> tuple[Tensor, Tensor | None, Tensor | None, int, int]:
-        """(x, scale, zero_point, quant_min, quant_max) of an operand, the order in which the torch ops take them."""
+        """(x, scale, zero_point, quant_min, quant_max) of an operand, the order in which the torch ops take
+        them."""
         operand = self.operands[index]
         assert operand is not None
         return (*edge, operand.quant_min, operand.quant_max)
@@ -124,8 +126,8 @@ class Site(nn.Module, ABC):
 
 
 def _in_float32(arg: Any) -> Any:
-    """Float operands as the ops take them. Parameters may be in half precision, and a float op under autocast gives
-    bfloat16; the values are the same in float32."""
+    """Float operands as the ops take them. Parameters may be in half precision, and a float op under autocast
+    gives bfloat16; the values are the same in float32."""
     if isinstance(arg, Tensor):
         return arg.to(torch.float32) if arg.is_floating_point() else arg
     return (_in_float32(arg[0]), *arg[1:]) if isinstance(arg, tuple) else arg

@@ -47,25 +47,27 @@ class LinearSite(Site):
             return "its weight is computed from an input"
         return Match((x,), (weight, bias), "linear")
 
-    def real(self, x: Edge, weight: Tensor, bias: Tensor | None) -> Tensor:  # type: ignore[override]
+    def real(self, x: Edge, weight: Tensor, bias: Tensor | None) -> Tensor:
         """x [.., k], weight [n, k], bias [n]."""
         return F.linear(x[0], weight, bias)
 
-    def integer(self, x: Edge, weight: Tensor, bias: Tensor | None) -> Tensor:  # type: ignore[override]
+    def integer(self, x: Edge, weight: Tensor, bias: Tensor | None) -> Tensor:
         """gemm_s8s8 with weights quantized from the current parameters."""
-        return torch.ops.pyquant.linear(
-            *self.grid(0, x), weight, bias, self.weight_scale, self.config.weight_bits, *self.y_grid)
+        y: Tensor = torch.ops.pyquant.linear(
+            *self.grid(0, x), weight, bias, self.weight_scale, self.config.weight_bits, *self.y_grid
+        )
+        return y
 
-    def calibrate_weights(self, weight: Tensor, bias: Tensor | None = None) -> None:  # type: ignore[override]
+    def calibrate_weights(self, *weights: Tensor) -> None:
         """Choose the scale of least squared error for each channel, if the configuration asks for it."""
         if self.weight_scale is not None:
-            self.weight_scale = mse_weight_scale(weight.detach(), self.config.weight_bits)
+            self.weight_scale = mse_weight_scale(weights[0].detach(), self.config.weight_bits)
 
     def _load_from_state_dict(self, state: dict[str, Tensor], prefix: str, *args: object) -> None:
         saved = state.get(prefix + "weight_scale")
         if saved is not None and self.weight_scale is not None and saved.shape != self.weight_scale.shape:
             self.weight_scale = torch.zeros_like(saved, device=self.weight_scale.device)
-        super()._load_from_state_dict(state, prefix, *args)  # type: ignore[arg-type]
+        super()._load_from_state_dict(state, prefix, *args)
 
     def lower(self, to: Lowering, node: fx.Node) -> None:
         """One GEMM over the rows as they lie."""

@@ -12,7 +12,7 @@ from torch import Tensor, fx
 from pyquant import ops
 from pyquant.config import SiteConfig
 from pyquant.engine.spec import Value
-from pyquant.graph.aten import aten, depends_on_inputs, is_float, uses
+from pyquant.graph.aten import argument, aten, depends_on_inputs, int_argument, is_float, node_argument, uses
 from pyquant.graph.capture import Captured
 from pyquant.graph.grid import Edge, qparams_of
 from pyquant.graph.layout import BATCH, Atom, Layout, Stored, dense_layout, quantized
@@ -42,9 +42,7 @@ class ConcatSite(Site):
         """Float parts."""
         if not uses(node, aten.cat.default) or not is_float(node):
             return None
-        parts = node.args[0]
-        assert isinstance(parts, (list, tuple))
-        dim = int(node.args[1]) if len(node.args) > 1 else 0  # type: ignore[arg-type]
+        parts, dim = argument(node, 0), int_argument(node, 1)
         if not all(is_float(part) for part in parts):
             return "a concatenation with an integer part"
         return Match(tuple(parts), (), "concat", (("dim", dim % node.meta["val"].dim()),))
@@ -56,7 +54,8 @@ class ConcatSite(Site):
     def integer(self, *parts: Edge) -> Tensor:
         """requantize each, then move."""
         moved = [
-            torch.ops.pyquant.quantize(part[0], *self.y_grid) if part[1] is None
+            torch.ops.pyquant.quantize(part[0], *self.y_grid)
+            if part[1] is None
             else torch.ops.pyquant.requantize(*self.grid(index, part), *self.y_grid)
             for index, part in enumerate(parts)
         ]
@@ -66,9 +65,10 @@ class ConcatSite(Site):
         """REQUANTIZE each part, then one CONCAT."""
         grid = qparams_of(self.output)
         shape = tuple(node.meta["pq_shape"])
-        outer = math.prod(abs(s) for s in shape[:self.dim])
-        tail = math.prod(abs(s) for s in shape[self.dim + 1:])
-        parts = [self._part(to, part, grid, outer, tail) for part in node.args]
+        outer = math.prod(abs(s) for s in shape[: self.dim])
+        tail = math.prod(abs(s) for s in shape[self.dim + 1 :])
+        edges: Any = node.args
+        parts = [self._part(to, part, grid, outer, tail) for part in edges]
         y = to.builder.concat(parts, 1, name=self.name)
         to.put(node, dense_layout(y, shape))
 
@@ -83,9 +83,14 @@ class ConcatSite(Site):
                 pass  # a factor of 1 moves nothing
             elif isinstance(layout.value, Stored):
                 moved = ops.requantize(
-                    layout.value.array, **derive_dyadic(source.scale / grid.scale).keywords(),
-                    x_zero_point=source.zero_point, zero_point=grid.zero_point, quant_min=grid.quant_min,
-                    quant_max=grid.quant_max, dtype=grid.dtype)
+                    layout.value.array,
+                    **derive_dyadic(source.scale / grid.scale).keywords(),
+                    x_zero_point=source.zero_point,
+                    zero_point=grid.zero_point,
+                    quant_min=grid.quant_min,
+                    quant_max=grid.quant_max,
+                    dtype=grid.dtype,
+                )
                 layout = layout.onto(Stored(moved, grid))
             else:
                 layout, x = to.elements(layout)
@@ -114,13 +119,14 @@ class EmbeddingSite(Site):
             return "its table is computed from an input"
         return Match((), (table, indices), "embedding")
 
-    def real(self, table: Tensor, indices: Tensor) -> Tensor:  # type: ignore[override]
+    def real(self, table: Tensor, indices: Tensor) -> Tensor:
         """Float rows."""
         return F.embedding(indices, table)
 
-    def integer(self, table: Tensor, indices: Tensor) -> Tensor:  # type: ignore[override]
+    def integer(self, table: Tensor, indices: Tensor) -> Tensor:
         """Quantizing rows and taking rows of the quantized table are the same."""
-        return torch.ops.pyquant.quantize(F.embedding(indices, table), *self.y_grid)
+        y: Tensor = torch.ops.pyquant.quantize(F.embedding(indices, table), *self.y_grid)
+        return y
 
     def lower(self, to: Lowering, node: fx.Node) -> None:
         """One GATHER."""
@@ -128,10 +134,12 @@ class EmbeddingSite(Site):
         table = to.constant(node.args[0])
         assert table is not None
         rows = quantized(table, grid)
-        index, value = to.elements(to.index(node.args[1]))
+        index, value = to.elements(to.index(node_argument(node, 1)))
         y = to.builder.gather(value, rows, grid, name=self.name)
         width = table.shape[1]
-        axes = [tuple(a if a == BATCH else Atom(a.size, a.stride * width) for a in axis) for axis in index.axes]
+        axes = [
+            tuple(a if a == BATCH else Atom(a.size, a.stride * width) for a in axis) for axis in index.axes
+        ]
         to.put(node, Layout(y, index.size * width, ()).with_axes([*axes, (Atom(width, 1),)]))
 
 
@@ -146,18 +154,19 @@ class QuantizeSite(Site):
         """Never matched: the builder inserts it."""
         return None
 
-    def real(self, x: Tensor) -> Tensor:  # type: ignore[override]
+    def real(self, x: Tensor) -> Tensor:
         """Nothing."""
         return x
 
-    def integer(self, x: Tensor) -> Tensor:  # type: ignore[override]
+    def integer(self, x: Tensor) -> Tensor:
         """quantize_f32, and back to a float edge."""
-        return torch.ops.pyquant.quantize(x, *self.y_grid)
+        y: Tensor = torch.ops.pyquant.quantize(x, *self.y_grid)
+        return y
 
     def lower(self, to: Lowering, node: fx.Node) -> None:
         """An input of the program, or a constant."""
         grid = qparams_of(self.output)
-        source = node.args[0]
+        source = node_argument(node, 0)
         array = to.constant(source)
         if array is not None:
             to.edges[node] = dense_layout(Stored(quantized(array, grid), grid), array.shape)
@@ -176,13 +185,14 @@ class RequantizeSite(Site):
         """Never matched: the builder inserts it."""
         return None
 
-    def real(self, x: Edge) -> Tensor:  # type: ignore[override]
+    def real(self, x: Edge) -> Tensor:
         """Nothing."""
         return x[0]
 
-    def integer(self, x: Edge) -> Tensor:  # type: ignore[override]
+    def integer(self, x: Edge) -> Tensor:
         """requantize."""
-        return torch.ops.pyquant.requantize(*self.grid(0, x), *self.y_grid)
+        y: Tensor = torch.ops.pyquant.requantize(*self.grid(0, x), *self.y_grid)
+        return y
 
     def lower(self, to: Lowering, node: fx.Node) -> None:
         """One REQUANTIZE."""

@@ -27,18 +27,42 @@ def _gelu_tanh(x: Tensor) -> Tensor:
 
 # Name of the table (pq_unary_name) -> float function.
 _FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "relu": F.relu, "gelu": F.gelu, "gelu_tanh": _gelu_tanh, "quick_gelu": quick_gelu, "silu": F.silu,
-    "sigmoid": torch.sigmoid, "tanh": torch.tanh, "hardswish": F.hardswish, "hardsigmoid": F.hardsigmoid,
-    "relu6": F.relu6, "elu": F.elu, "mish": F.mish, "softplus": F.softplus, "exp": torch.exp, "abs": torch.abs,
+    "relu": F.relu,
+    "gelu": F.gelu,
+    "gelu_tanh": _gelu_tanh,
+    "quick_gelu": quick_gelu,
+    "silu": F.silu,
+    "sigmoid": torch.sigmoid,
+    "tanh": torch.tanh,
+    "hardswish": F.hardswish,
+    "hardsigmoid": F.hardsigmoid,
+    "relu6": F.relu6,
+    "elu": F.elu,
+    "mish": F.mish,
+    "softplus": F.softplus,
+    "exp": torch.exp,
+    "abs": torch.abs,
 }
 
 # ATen target -> table, where the node has no further arguments.
 _TARGETS: dict[Any, str] = {
-    aten.relu.default: "relu", aten.relu_.default: "relu", aten.gelu.default: "gelu", quick_gelu: "quick_gelu",
-    aten.silu.default: "silu", aten.silu_.default: "silu", aten.sigmoid.default: "sigmoid", aten.tanh.default: "tanh",
-    aten.hardswish.default: "hardswish", aten.hardswish_.default: "hardswish",
-    aten.hardsigmoid.default: "hardsigmoid", aten.relu6.default: "relu6", aten.elu.default: "elu",
-    aten.mish.default: "mish", aten.softplus.default: "softplus", aten.exp.default: "exp", aten.abs.default: "abs",
+    aten.relu.default: "relu",
+    aten.relu_.default: "relu",
+    aten.gelu.default: "gelu",
+    quick_gelu: "quick_gelu",
+    aten.silu.default: "silu",
+    aten.silu_.default: "silu",
+    aten.sigmoid.default: "sigmoid",
+    aten.tanh.default: "tanh",
+    aten.hardswish.default: "hardswish",
+    aten.hardswish_.default: "hardswish",
+    aten.hardsigmoid.default: "hardsigmoid",
+    aten.relu6.default: "relu6",
+    aten.elu.default: "elu",
+    aten.mish.default: "mish",
+    aten.softplus.default: "softplus",
+    aten.exp.default: "exp",
+    aten.abs.default: "abs",
 }
 
 
@@ -66,13 +90,14 @@ class UnarySite(Site):
         assert isinstance(x, fx.Node)
         return Match((x,), (), name, (("function", name),))
 
-    def real(self, x: Edge) -> Tensor:  # type: ignore[override]
+    def real(self, x: Edge) -> Tensor:
         """The float function."""
         return _FUNCTIONS[self.function](x[0])
 
-    def integer(self, x: Edge) -> Tensor:  # type: ignore[override]
+    def integer(self, x: Edge) -> Tensor:
         """table_s8."""
-        return torch.ops.pyquant.unary(*self.grid(0, x), self.function, *self.y_grid)
+        y: Tensor = torch.ops.pyquant.unary(*self.grid(0, x), self.function, *self.y_grid)
+        return y
 
     def lower(self, to: Lowering, node: fx.Node) -> None:
         """One TABLE over the elements as they lie."""
