@@ -198,8 +198,8 @@ def _explain(work: nn.Module, error: Exception) -> str:
         wanted = [line.strip() for line in text.splitlines() if "inputs" in line or "pecializ" in line]
         detail = (wanted or text.splitlines())[0].replace("L['inputs']", "inputs")
         return (
-            f"capture: an input of {name} fixes the batch size (len(x) and int(x.shape[0]) do, x.shape[0] does "
-            f"not): {detail}"
+            f"capture: an input of {name} fixes the batch size (len(x) and int(x.shape[0]) do, "
+            f"x.shape[0] does not): {detail}"
         )
     where = [
         line.strip()

@@ -117,7 +117,7 @@ def _calibrate_weights(prepared: Prepared) -> None:
             extras = [a for a in node.args if isinstance(a, fx.Node)]
             weights = [constant_of(prepared, extra, values) for extra in extras]
             for extra, weight in zip(extras, weights, strict=True):
-                if weight is not None and not bool(torch.isfinite(weight).all()):
+                if site.finite_extras and weight is not None and not bool(torch.isfinite(weight).all()):
                     raise CalibrationError(f"calibrate: site {site.name!r}: {extra.target} is not finite")
             site.calibrate_weights(*weights)
     except BaseException:

@@ -32,6 +32,7 @@ class AttentionSite(Site):
 
     kind = "attention"
     symmetric_operands = (0, 1, 2)
+    finite_extras = False
 
     def __init__(
         self,

@@ -61,6 +61,7 @@ class Site(nn.Module, ABC):
     gives_wide: ClassVar[bool] = False
     symmetric_operands: ClassVar[tuple[int, ...]] = ()
     quantizes_constants: ClassVar[bool] = False  # a constant operand arrives in float
+    finite_extras: ClassVar[bool] = True  # weights must be; a mask may hold -inf
 
     def __init__(self, name: str, config: SiteConfig, wide: bool, symmetric: bool) -> None:
         super().__init__()
