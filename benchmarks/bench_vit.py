@@ -31,8 +31,15 @@ def main() -> None:
 
     torch.manual_seed(0)
     torch.set_num_threads(options.threads)
-    model = ViTForImageClassification(ViTConfig(
-        hidden_size=384, num_hidden_layers=12, num_attention_heads=6, intermediate_size=1536, num_labels=1000)).eval()
+    model = ViTForImageClassification(
+        ViTConfig(
+            hidden_size=384,
+            num_hidden_layers=12,
+            num_attention_heads=6,
+            intermediate_size=1536,
+            num_labels=1000,
+        )
+    ).eval()
     prepared = pq.quantize(model, [torch.randn(2, 3, 224, 224)], progress=False)
     engine = pq.convert(prepared)
     engine.set_num_threads(options.threads)
@@ -44,13 +51,20 @@ def main() -> None:
 
     before = harness.probe()
     with torch.inference_mode():
-        times = harness.paired({"torch float32": lambda: model(x), "pyquant engine": lambda: engine(x)},
-                               3 if options.quick else options.rounds)
+        times = harness.paired(
+            {"torch float32": lambda: model(x), "pyquant engine": lambda: engine(x)},
+            3 if options.quick else options.rounds,
+        )
     after = harness.probe()
     speedup = harness.ratio(times, "torch float32", "pyquant engine")
     result = {
-        "what": __doc__.splitlines()[0], "machine": harness.machine(), "threads": options.threads,
-        "batch": options.batch, "probe before": before, "probe after": after, "seconds": times,
+        "what": __doc__.splitlines()[0],
+        "machine": harness.machine(),
+        "threads": options.threads,
+        "batch": options.batch,
+        "probe before": before,
+        "probe after": after,
+        "seconds": times,
         "torch float32 / pyquant engine": speedup,
     }
     print(f"engine == simulation: {same}; probe {before}")

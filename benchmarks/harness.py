@@ -23,8 +23,11 @@ def tune_malloc() -> None:
 
     Otherwise torch gives its buffers back to the system at each step and spends its time in page faults.
     """
-    wanted = {"MALLOC_MMAP_THRESHOLD_": "4294967296", "MALLOC_TRIM_THRESHOLD_": "4294967296",
-              "MALLOC_TOP_PAD_": "268435456"}
+    wanted = {
+        "MALLOC_MMAP_THRESHOLD_": "4294967296",
+        "MALLOC_TRIM_THRESHOLD_": "4294967296",
+        "MALLOC_TOP_PAD_": "268435456",
+    }
     if any(os.environ.get(k) != v for k, v in wanted.items()):
         os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **wanted})
 
@@ -36,7 +39,9 @@ def probe() -> dict[str, str]:
         return {}
     with tempfile.TemporaryDirectory() as folder:
         program = Path(folder) / "probe"
-        subprocess.run([compiler, "-O2", "-o", str(program), str(Path(__file__).with_name("probe.c"))], check=True)
+        subprocess.run(
+            [compiler, "-O2", "-o", str(program), str(Path(__file__).with_name("probe.c"))], check=True
+        )
         text = subprocess.run([str(program)], check=True, capture_output=True, text=True).stdout
     return {name: rest for name, _, rest in (line.partition(" ") for line in text.splitlines())}
 
@@ -49,18 +54,37 @@ def machine() -> dict[str, Any]:
     import pyquant
     from pyquant import _C
 
-    model = next((line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
-                  if line.startswith("model name")), platform.processor())
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True,
-                            cwd=Path(__file__).parent, check=False).stdout.strip()
+    model = next(
+        (
+            line.split(":", 1)[1].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if line.startswith("model name")
+        ),
+        platform.processor(),
+    )
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parent,
+        check=False,
+    ).stdout.strip()
     return {
-        "cpu": model, "cores": os.cpu_count(), "isa": _C.isa_active(), "load": os.getloadavg()[0],
-        "python": platform.python_version(), "numpy": numpy.__version__, "torch": torch.__version__,
-        "pyquant": pyquant.__version__, "commit": commit,
+        "cpu": model,
+        "cores": os.cpu_count(),
+        "isa": _C.isa_active(),
+        "load": os.getloadavg()[0],
+        "python": platform.python_version(),
+        "numpy": numpy.__version__,
+        "torch": torch.__version__,
+        "pyquant": pyquant.__version__,
+        "commit": commit,
     }
 
 
-def paired(candidates: Mapping[str, Callable[[], Any]], rounds: int, warmup: int = 2) -> dict[str, list[float]]:
+def paired(
+    candidates: Mapping[str, Callable[[], Any]], rounds: int, warmup: int = 2
+) -> dict[str, list[float]]:
     """Seconds of each candidate in each round; all of them in turn, so that drift hits them alike."""
     for _ in range(warmup):
         for run in candidates.values():
@@ -76,7 +100,7 @@ def paired(candidates: Mapping[str, Callable[[], Any]], rounds: int, warmup: int
 
 def ratio(times: Mapping[str, list[float]], slow: str, fast: str) -> dict[str, float]:
     """How many times faster `fast` is than `slow`, round by round: median and the middle half."""
-    each = sorted(a / b for a, b in zip(times[slow], times[fast]))
+    each = sorted(a / b for a, b in zip(times[slow], times[fast], strict=True))
     quartiles = statistics.quantiles(each, n=4) if len(each) > 1 else [each[0]] * 3
     return {"median": statistics.median(each), "low": quartiles[0], "high": quartiles[2]}
 

@@ -64,7 +64,8 @@ def arguments(
         if not batch or not isinstance(batch[0], torch.Tensor):
             kinds = [type(item).__name__ for item in batch]
             raise TypeError(
-                f"batch: expected a tuple that starts with a tensor, got {type(batch).__name__} of {kinds}")
+                f"batch: expected a tuple that starts with a tensor, got {type(batch).__name__} of {kinds}"
+            )
         return tuple(_moved(item, device) for item in batch[: count_inputs(model)]), {}
     raise TypeError(f"batch: expected a tensor, a mapping or a tuple, got {type(batch).__name__}")
 

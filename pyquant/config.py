@@ -108,7 +108,8 @@ class Override:
         unknown = sorted({name for name, _ in self.settings} - _FIELDS)
         if unknown:
             raise ValueError(
-                f"override {self.select!r}: unknown setting {unknown[0]!r}; there are {sorted(_FIELDS)}")
+                f"override {self.select!r}: unknown setting {unknown[0]!r}; there are {sorted(_FIELDS)}"
+            )
         dataclasses.replace(SiteConfig(), **dict(self.settings))  # each value is checked now, not at prepare
 
 
@@ -139,7 +140,8 @@ class QuantConfig:
             if not fnmatch.filter(known, each.select):
                 examples = ", ".join(known[:3])
                 raise ValueError(
-                    f"override {each.select!r} matches no site; sites are named like {examples}, ...")
+                    f"override {each.select!r} matches no site; sites are named like {examples}, ..."
+                )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, for JSON and YAML."""
@@ -175,8 +177,11 @@ class QuantConfig:
 
     def save(self, path: str | Path) -> None:
         """Write YAML, or JSON if the name ends in .json."""
-        text = (json.dumps(self.to_dict(), indent=2) if str(path).endswith(".json")
-                else yaml.safe_dump(self.to_dict(), sort_keys=False))
+        text = (
+            json.dumps(self.to_dict(), indent=2)
+            if str(path).endswith(".json")
+            else yaml.safe_dump(self.to_dict(), sort_keys=False)
+        )
         Path(path).write_text(text, encoding="utf-8")
 
     @classmethod
@@ -212,8 +217,10 @@ def resolve_config(config: str | Mapping[str, Any] | QuantConfig) -> QuantConfig
         if config.endswith((".yaml", ".yml", ".json")):
             return QuantConfig.load(config)
         raise ValueError(
-            f"config: expected one of {', '.join(PRESETS)}, or a .yaml or .json file, got {config!r}")
+            f"config: expected one of {', '.join(PRESETS)}, or a .yaml or .json file, got {config!r}"
+        )
     if isinstance(config, Mapping):
         return QuantConfig.from_dict(config)
     raise ValueError(
-        f"config: expected a preset name, a mapping or a QuantConfig, got {type(config).__name__}")
+        f"config: expected a preset name, a mapping or a QuantConfig, got {type(config).__name__}"
+    )

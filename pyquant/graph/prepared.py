@@ -184,7 +184,8 @@ def make_prepared(original: nn.Module, captured: Captured, built: Built, config:
     for name, child in captured.root.named_children():
         if hasattr(prepared, name):
             raise CaptureError(
-                f"prepare: a submodule called {name!r} collides with a method of Prepared; rename it")
+                f"prepare: a submodule called {name!r} collides with a method of Prepared; rename it"
+            )
         prepared.add_module(name, child)
     for name, parameter in captured.root.named_parameters(recurse=False):
         prepared.register_parameter(name, parameter)
@@ -200,7 +201,8 @@ def make_prepared(original: nn.Module, captured: Captured, built: Built, config:
     prepared._install(built.graph)
     # Observers are reduced explicitly; DistributedDataParallel would overwrite them with rank 0's.
     prepared._ddp_params_and_buffers_to_ignore = [  # type: ignore[assignment]
-        name for name, _ in prepared.named_buffers() if ".observer." in name]
+        name for name, _ in prepared.named_buffers() if ".observer." in name
+    ]
     prepared.train(original.training)
     return prepared
 
@@ -252,7 +254,8 @@ def _bind(signature: Signature, args: tuple[Any, ...], kwargs: Mapping[str, Any]
         if isinstance(value, torch.Tensor) or value != fixed:
             raise TypeError(
                 f"forward() was prepared without {name!r} (it was {fixed!r}); "
-                "give it in the example of prepare")
+                "give it in the example of prepare"
+            )
     return given
 
 
@@ -354,8 +357,9 @@ def _unflatten_graph(steps: list[tuple[str, str, str, Any, Any, Any]]) -> fx.Gra
     made: dict[str, fx.Node] = {}
 
     def nodes(value: Any) -> Any:
-        return pytree.tree_map(lambda v: made[v.name] if isinstance(v, _Ref) else v, value,
-                               is_leaf=lambda v: isinstance(v, _Ref))
+        return pytree.tree_map(
+            lambda v: made[v.name] if isinstance(v, _Ref) else v, value, is_leaf=lambda v: isinstance(v, _Ref)
+        )
 
     for op, name, target, args, kwargs, shape in steps:
         found = _find_target(target) if op == "call_function" else target

@@ -55,7 +55,8 @@ def calibrate(
     """
     if not isinstance(prepared, Prepared):
         raise TypeError(
-            f"calibrate: expected a Prepared (see pyquant.prepare), got {type(prepared).__name__}")
+            f"calibrate: expected a Prepared (see pyquant.prepare), got {type(prepared).__name__}"
+        )
     sites = list(prepared.sites().values())
     before = [site.mode for site in sites]
     done = False

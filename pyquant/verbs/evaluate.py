@@ -44,7 +44,8 @@ class Evaluation:
         """Share of samples, in percent, whose prediction differs from the other's."""
         if self.count != other.count:
             raise ValueError(
-                f"flips: expected evaluations of as many samples, got {self.count} and {other.count}")
+                f"flips: expected evaluations of as many samples, got {self.count} and {other.count}"
+            )
         return float(np.mean(self.logits.argmax(1) != other.logits.argmax(1)) * 100)
 
     def sqnr(self, reference: Evaluation) -> float:
@@ -55,7 +56,8 @@ class Evaluation:
         """
         if self.logits.shape != reference.logits.shape:
             raise ValueError(
-                f"sqnr: expected logits of one shape, got {self.logits.shape} and {reference.logits.shape}")
+                f"sqnr: expected logits of one shape, got {self.logits.shape} and {reference.logits.shape}"
+            )
         x, y = reference.logits.astype(np.float64), self.logits.astype(np.float64)
         noise = np.linalg.norm(x - y, axis=1)
         if not noise.any():
@@ -130,7 +132,8 @@ def evaluate(
     labels = np.concatenate(targets)
     if len(labels) != len(scores):
         raise ValueError(
-            f"evaluate: expected one label a sample, got {len(labels)} labels of {len(scores)} samples")
+            f"evaluate: expected one label a sample, got {len(labels)} labels of {len(scores)} samples"
+        )
     shifted = scores.astype(np.float64) - scores.max(axis=1, keepdims=True)
     log_sum = np.log(np.exp(shifted).sum(axis=1))
     loss = float(np.mean(log_sum - shifted[np.arange(len(labels)), labels]))

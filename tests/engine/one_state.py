@@ -38,14 +38,23 @@ def main(state: str, engine: str, inputs: str, threads: int) -> None:
     with torch.no_grad():
         whole = prepared(torch.from_numpy(x)).numpy()
         single = np.concatenate([prepared(torch.from_numpy(row[None])).numpy() for row in x[:3]])
-    print(json.dumps({
-        "isa": _C.isa_active(), "shim": shim_loaded(),
-        "digest": converted.digest(), "file digest": loaded.digest(),
-        "engine": _digest(converted(x)), "engine from file": _digest(loaded(x)),
-        "engine, batch 1": _digest(*[loaded(row[None]) for row in x]),
-        "simulation": _digest(whole), "simulation, batch 1": _digest(single), "first three": _digest(whole[:3]),
-        "sites": {name: _digest(entry.integers) for name, entry in loaded.trace(x).items()},
-    }))
+    print(
+        json.dumps(
+            {
+                "isa": _C.isa_active(),
+                "shim": shim_loaded(),
+                "digest": converted.digest(),
+                "file digest": loaded.digest(),
+                "engine": _digest(converted(x)),
+                "engine from file": _digest(loaded(x)),
+                "engine, batch 1": _digest(*[loaded(row[None]) for row in x]),
+                "simulation": _digest(whole),
+                "simulation, batch 1": _digest(single),
+                "first three": _digest(whole[:3]),
+                "sites": {name: _digest(entry.integers) for name, entry in loaded.trace(x).items()},
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""One calibrated state gives one digest and the same outputs: any ISA, any threads, any batch split, shim or pure torch."""
+"""One calibrated state gives one digest and the same outputs, whatever the ISA, threads, batches or kernels."""
 
 from __future__ import annotations
 
@@ -52,9 +52,20 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 
 def _run(saved: list[str], isa: str, threads: int, shim: bool) -> dict[str, object]:
-    env = {**os.environ, "PYQUANT_ISA": isa, "PYQUANT_TORCH_SHIM": "1" if shim else "0", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, "-W", "ignore", "-m", "tests.engine.one_state", *saved, str(threads)],
-                          capture_output=True, text=True, env=env, cwd=ROOT, check=False)
+    env = {
+        **os.environ,
+        "PYQUANT_ISA": isa,
+        "PYQUANT_TORCH_SHIM": "1" if shim else "0",
+        "PYTHONPATH": str(ROOT),
+    }
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", "tests.engine.one_state", *saved, str(threads)],
+        capture_output=True,
+        text=True,
+        env=env,
+        cwd=ROOT,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     found: dict[str, object] = json.loads(done.stdout)
     assert found.pop("isa") == isa

@@ -10,11 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+import pyquant as pq
 from pyquant.graph.aten import base_of, kind_of
 from pyquant.graph.capture import Captured, capture
 from pyquant.graph.normalize import PASSES, normalize
 from pyquant.graph.normalize.attention import fuse_attention
 from pyquant.graph.normalize.batch_norm import fold_batch_norm
+from pyquant.graph.normalize.causal import write_out_causal
 from pyquant.graph.normalize.constants import drop_open_masks, fold_constants, fold_repeated
 from pyquant.graph.normalize.einsum import einsum_to_matmul
 from pyquant.graph.normalize.elementwise import unify_elementwise
@@ -308,3 +310,23 @@ def test_all_passes(name: str) -> None:
         torch.testing.assert_close(run(captured, x), expected, rtol=1e-4, atol=1e-5)
     before = kinds(captured)
     assert kinds(normalize(captured)) == before
+
+
+@pytest.mark.parametrize("queries", [3, 10])
+def test_causal_with_fewer_queries_than_keys(queries: int) -> None:
+    """torch counts its triangle from the first key; the mask says so wherever the lengths differ."""
+
+    def attend(x: Tensor) -> Tensor:
+        return F.scaled_dot_product_attention(x[:, :, :queries], x, x, is_causal=True)
+
+    x = torch.randn(2, 2, 10, 8)
+    captured = passed(Call(attend), x, simplify, write_out_causal)
+    node = next(n for n in captured.graph.nodes if kind_of(n) == "scaled_dot_product_attention")
+    assert (len(node.args) > 3 and node.args[3] is not None) == (queries != 10)
+    prepared = pq.quantize(Call(attend), [torch.cat([x] * 4)], progress=False)
+    engine = pq.convert(prepared)
+    with torch.no_grad():
+        expected = attend(x)
+        simulated = prepared(x)
+    assert (engine(x) == simulated.numpy()).all()
+    assert 20 * torch.log10(expected.norm() / (expected - simulated).norm()) > 30

@@ -58,7 +58,8 @@ def test_two_processes(tmp_path: Path) -> None:
     torch.save(models, tmp_path / "models.pt")
     batches = {name: {key: value[:4] for key, value in case.batch.items()} for name, case in cases.items()}
     multiprocessing.spawn(
-        _step, args=(_free_port(), str(tmp_path / "models.pt"), batches, str(tmp_path)), nprocs=2)
+        _step, args=(_free_port(), str(tmp_path / "models.pt"), batches, str(tmp_path)), nprocs=2
+    )
     zero, one = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1))
     for name, case in cases.items():
         moved = False

@@ -301,8 +301,14 @@ def test_trainer(labelled: Case, tmp_path: Path) -> None:
     rows = labelled.entry.batch(8, 2)
     data = [{**{k: v[i] for k, v in rows.items()}, "labels": torch.tensor(i % 3)} for i in range(8)]
     arguments = transformers.TrainingArguments(
-        str(tmp_path), max_steps=2, per_device_train_batch_size=4, learning_rate=1e-2, report_to=[],
-        use_cpu=True, disable_tqdm=True, save_strategy="no",
+        str(tmp_path),
+        max_steps=2,
+        per_device_train_batch_size=4,
+        learning_rate=1e-2,
+        report_to=[],
+        use_cpu=True,
+        disable_tqdm=True,
+        save_strategy="no",
     )
     trainer = transformers.Trainer(model=model, args=arguments, train_dataset=data, eval_dataset=data)
     result = trainer.train()

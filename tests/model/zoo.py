@@ -49,8 +49,13 @@ def _images(size: int, seed: int) -> Batch:
 
 def _vit() -> nn.Module:
     config = transformers.ViTConfig(
-        image_size=8, patch_size=4, hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
-        intermediate_size=32, num_labels=3,
+        image_size=8,
+        patch_size=4,
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=32,
+        num_labels=3,
     )
     return transformers.ViTForImageClassification(config)
 
@@ -80,8 +85,13 @@ def _tokens(size: int, seed: int) -> Batch:
 
 def _bert() -> nn.Module:
     config = transformers.BertConfig(
-        vocab_size=40, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32,
-        max_position_embeddings=16, num_labels=3,
+        vocab_size=40,
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=16,
+        num_labels=3,
     )
     return transformers.BertForSequenceClassification(config)
 

@@ -6,8 +6,8 @@ import pyquant
 
 PUBLIC = """
 CalibrationError CaptureError Coverage CoverageError CoverageRow HybridModel IntegerModel MissingTorchError
-Output Prepared ProgramBuilder ProgramError QParams QuantConfig SiteConfig __version__ calibrate compare convert
-evaluate mode numerics ops prepare qparams_from_range quantize set_mode
+Output Prepared ProgramBuilder ProgramError QParams QuantConfig SiteConfig __version__ calibrate compare
+convert evaluate mode numerics ops prepare qparams_from_range quantize set_mode
 """
 
 

@@ -69,7 +69,8 @@ def test_a_glob_without_a_match_gives_examples() -> None:
 @pytest.mark.parametrize("suffix", ["yaml", "yml", "json"])
 def test_files_round_trip(tmp_path: Path, suffix: str) -> None:
     config = pq.QuantConfig(base=pq.SiteConfig(weight_bits=5, percentile=99.0)).override(
-        "a.*", softmax="table8", keep_float=False)
+        "a.*", softmax="table8", keep_float=False
+    )
     path = tmp_path / f"config.{suffix}"
     config.save(path)
     assert pq.QuantConfig.load(path) == config

@@ -106,7 +106,8 @@ def test_sqnr_by_hand() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrap", [lambda y: {"logits": y}, lambda y: (y, 1), lambda y: [y], lambda y: {"out": y}])
+    "wrap", [lambda y: {"logits": y}, lambda y: (y, 1), lambda y: [y], lambda y: {"out": y}]
+)
 def test_outputs_of_every_form(wrap: Any) -> None:
     found = pq.evaluate(Table(), [LOGITS], forward=lambda model, x: wrap(model(x)), progress=False)
     assert np.array_equal(found.logits, LOGITS.numpy())

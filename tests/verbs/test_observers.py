@@ -163,8 +163,7 @@ def test_mse_is_never_worse_than_minmax(name: str, bits: int, symmetric: bool) -
     found = made.qparams(bits, symmetric)
     whole = observer("minmax", torch.from_numpy(x)).qparams(bits, symmetric)
     scale, zero_point = np.array([found.scale, whole.scale]), np.array([found.zero_point, whole.zero_point])
-    errors = density.squared_error(
-        scale, zero_point.astype(np.float64), found.quant_min, found.quant_max)
+    errors = density.squared_error(scale, zero_point.astype(np.float64), found.quant_min, found.quant_max)
     assert errors[0] <= errors[1] * (1 + 1e-9) + 1e-12
     assert cost(x, found) <= 1.02 * cost(x, whole) + 1e-12
 
@@ -182,7 +181,9 @@ def test_mse_is_near_the_best_of_a_dense_search() -> None:
     low, high = float(x.min()), float(x.max())
     best = min(
         cost(x, qparams_from_range(low * a, high * b, 4, False))
-        for a in np.linspace(0.02, 1.0, 50) for b in np.linspace(0.2, 1.0, 80))
+        for a in np.linspace(0.02, 1.0, 50)
+        for b in np.linspace(0.2, 1.0, 80)
+    )
     assert cost(x, observer("mse", torch.from_numpy(x)).qparams(4, False)) <= 1.05 * best
 
 
@@ -200,8 +201,7 @@ def test_excess_against_quadrature() -> None:
         assert float(density.excess(np.array([t]))[0]) == pytest.approx(expected, rel=1e-6, abs=1e-3)
 
 
-@given(
-    st.floats(-1e6, 0.0, width=32), st.floats(0.0, 1e6, width=32), st.integers(2, 16), st.booleans())
+@given(st.floats(-1e6, 0.0, width=32), st.floats(0.0, 1e6, width=32), st.integers(2, 16), st.booleans())
 def test_candidates_are_grids_as_they_will_be(low: float, high: float, bits: int, symmetric: bool) -> None:
     scale, zero_point = _grids(np.array([low]), np.array([high]), bits, symmetric)
     grid = qparams_from_range(low, high, bits, symmetric)

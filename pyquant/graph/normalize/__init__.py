@@ -12,6 +12,7 @@ from __future__ import annotations
 from pyquant.graph.capture import Captured, Pass
 from pyquant.graph.normalize.attention import fuse_attention
 from pyquant.graph.normalize.batch_norm import fold_batch_norm
+from pyquant.graph.normalize.causal import write_out_causal
 from pyquant.graph.normalize.constants import drop_open_masks, fold_constants, fold_repeated
 from pyquant.graph.normalize.einsum import einsum_to_matmul
 from pyquant.graph.normalize.elementwise import unify_elementwise
@@ -30,6 +31,7 @@ PASSES: tuple[Pass, ...] = (
     patches_to_linear,
     unify_elementwise,
     fuse_attention,
+    write_out_causal,
     drop_open_masks,
     split_qkv,
 )
