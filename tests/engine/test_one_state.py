@@ -1,4 +1,4 @@
-"""One calibrated state gives one digest and the same outputs, whatever runs it and however often it is split."""
+"""One calibrated state gives one digest and the same outputs, whatever runs it and however it is split."""
 
 from __future__ import annotations
 
