@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 import numpy.typing as npt
-from torch import fx
+from torch import fx, nn
 
 from pyquant.engine import IntegerModel, ProgramBuilder
 from pyquant.engine.spec import Value
@@ -27,7 +27,6 @@ from pyquant.graph.aten import (
     uses,
 )
 from pyquant.graph.layout import BATCH, CopyNeededError, Layout, Stored, dense_layout, quantized
-from pyquant.graph.prepared import Prepared
 from pyquant.graph.values import constant_of
 from pyquant.qparams import QParams
 
@@ -48,7 +47,7 @@ class NotLoweredError(CoverageError):
 class Lowering:
     """The state of one lowering: which layout each graph node has in the program under construction."""
 
-    def __init__(self, prepared: Prepared) -> None:
+    def __init__(self, prepared: nn.Module) -> None:
         self.prepared = prepared
         self.builder = ProgramBuilder()
         self.edges: dict[fx.Node, Layout] = {}
@@ -210,7 +209,7 @@ class Lowering:
 
 
 def lower_nodes(
-    prepared: Prepared,
+    prepared: nn.Module,
     nodes: Iterable[fx.Node],
     inputs: Callable[[Lowering], None],
     outputs: Sequence[fx.Node],
