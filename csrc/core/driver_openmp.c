@@ -4,6 +4,8 @@
 
 #include <assert.h>
 #include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
 
 #include "core/driver.h"
 
@@ -20,9 +22,38 @@ static void in_child(void) {
     atomic_store(&forked, true);
 }
 
+#if defined(__linux__)
+#define FORKED_WITHOUT_EXEC 0x40u /* PF_FORKNOEXEC of the kernel's task flags */
+
+/* True in a process that was forked and has not called exec since: its parent may have filled the
+ * pool before this library was loaded, when no handler could see it. Field 9 of /proc/self/stat
+ * holds the flags; the name in field 2 may hold blanks and brackets, so counting starts behind it.
+ */
+static bool forked_before_load(void) {
+    char line[1024];
+    FILE *file = fopen("/proc/self/stat", "r");
+    if (file == NULL) {
+        return false;
+    }
+    const size_t length = fread(line, 1, sizeof line - 1, file);
+    (void)fclose(file);
+    line[length] = '\0';
+    const char *behind_name = strrchr(line, ')');
+    unsigned flags = 0;
+    return behind_name != NULL &&
+           sscanf(behind_name + 1, " %*c %*d %*d %*d %*d %*d %u", &flags) == 1 &&
+           (flags & FORKED_WITHOUT_EXEC) != 0;
+}
+#else
+static bool forked_before_load(void) {
+    return false;
+}
+#endif
+
 /* At load, not at the first parallel region: torch may have filled the same pool before. If the
  * handler cannot be registered (no memory at load), the child is no worse off than with torch. */
 __attribute__((constructor)) static void watch_forks(void) {
+    atomic_store(&forked, forked_before_load());
     (void)pthread_atfork(NULL, NULL, in_child);
 }
 

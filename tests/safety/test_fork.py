@@ -66,6 +66,32 @@ def test_fork(imports: str, work: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@needs_torch
+def test_import_in_the_child_of_a_process_that_used_threads() -> None:
+    """No handler of ours was there to see the fork; the child is serial, and does not hang."""
+    code = """
+import os, torch
+torch.set_num_threads(2)
+torch.ones(700, 700) @ torch.ones(700, 700)
+child = os.fork()
+if child == 0:
+    import numpy as np
+    from pyquant import _C, ops
+    x = np.ones((3000, 64), np.int8)
+    good = (ops.gemm(x, np.ones((64, 64), np.int8), dtype="int32", threads=2) == 64).all()
+    os._exit(0 if good and _C.num_threads() == 1 else 1)
+_, status = os.waitpid(child, 0)
+assert status == 0, status
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_multiprocessing_runs_a_model_in_children() -> None:
     code = """
 import multiprocessing, numpy as np

@@ -38,10 +38,11 @@ pq_exec pq_exec_serial(char *message, size_t message_size);
 
 /* OpenMP; num_threads < 1 means the default (OMP_NUM_THREADS, else the processors of this process).
  * In a forked child it is serial for life: a child of a process that has used two libgomp threads
- * would hang. */
+ * would hang. (Also where the library is loaded only in the child, which on Linux can be told.) */
 pq_exec pq_exec_openmp(int num_threads, char *message, size_t message_size);
 
-/* Writes the sentence and returns `status`: `return pq_fail(exec, PQ_ERR_VALUE, "op: ...", ...)`. */
+/* Writes the sentence and returns `status`: `return pq_fail(exec, PQ_ERR_VALUE, "op: ...", ...)`.
+ */
 PQ_NODISCARD pq_status pq_fail(const pq_exec *exec, pq_status status, const char *format, ...)
     PQ_PRINTF(3, 4);
 
