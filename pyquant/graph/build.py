@@ -250,7 +250,7 @@ class _Builder:
         if base.op == "get_attr":
             name = str(base.target)
         elif base.op == "placeholder":
-            name = str(base.name)
+            name = str(base.target)
         else:
             path = self.captured.paths.get(base.name, "")
             kind = f"{kind_of(base)}.quantize"

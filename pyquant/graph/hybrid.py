@@ -264,6 +264,7 @@ def _segment(prepared: Prepared, nodes: list[fx.Node], fixed: set[fx.Node]) -> S
     model, layouts = lower_nodes(prepared, _with_sources(nodes, fixed), declare, outputs, None, {})
     by_site = {_raw_site(prepared, nodes, source): source for source in raw}
     by_name = {source.name: source for source in (*entering, *raw)}
+    by_name.update({str(source.target): source for source in raw if source.op == "placeholder"})
     names = tuple((by_site.get(name) or by_name[name]).name for name in model.input_names)
     places = {n.name: _batch_axis(n) for n in (*entering, *raw)}
     places.update({n.name: layout.batch_place() for n, layout in zip(outputs, layouts, strict=True)})

@@ -78,7 +78,7 @@ class Lowering:
         """Indices (token ids) that come from an input of the program."""
         if node not in self.edges:
             if node.op == "placeholder":
-                self.edges[node] = self.input(node, node.name, None, "int32")
+                self.edges[node] = self.input(node, str(node.target), None, "int32")
             elif is_view(node) and isinstance(node.args[0], fx.Node):
                 self.edges[node] = _apply(self.index(node.args[0]), node)
             else:

@@ -87,7 +87,7 @@ class Prepared(nn.Module):
         if not missing:
             return self._graph
         graph = copy.deepcopy(self._graph)
-        gone = {n for n in graph.nodes if n.op == "placeholder" and n.name in missing}
+        gone = {n for n in graph.nodes if n.op == "placeholder" and n.target in missing}
         _take_sizes_elsewhere(graph, gone)
         for node in graph.nodes:
             if node.op != "output" and any(source in gone for source in node.all_input_nodes):

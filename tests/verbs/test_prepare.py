@@ -73,3 +73,14 @@ def test_examples_in_docstrings(module: str) -> None:
     result = doctest.testmod(found, raise_on_error=False)
     assert result.failed == 0
     assert result.attempted > 0 or module != "quantize"
+
+
+def test_an_input_keeps_its_name_where_it_is_a_builtin() -> None:
+    """`nn.Sequential` calls its argument ``input``, a name that generated code may not use."""
+    model = nn.Sequential(nn.Linear(8, 16), nn.GELU(), nn.Linear(16, 4)).eval()
+    x = torch.randn(4, 8)
+    prepared = pq.quantize(model, [x], progress=False)
+    engine = pq.convert(prepared)
+    assert engine.input_names == ("input",)
+    with torch.no_grad():
+        assert (engine(input=x) == prepared(input=x).numpy()).all()
