@@ -10,6 +10,7 @@ PYTHON ?= python3
 VENV ?= .venv
 JOBS ?= $(shell nproc)
 PYTEST_ARGS ?=
+PYTEST_WORKERS ?= $(JOBS)
 # What runs with address and undefined-behaviour checks in the module: tests that do without torch.
 ASAN_TESTS ?= tests/unit tests/safety
 
@@ -47,9 +48,10 @@ test-c:
 	$(C_MAKE) BUILD=build/plain check
 	$(C_MAKE) BUILD=build/asan SAN=address,undefined check
 
-# Tests run up to three threads on however many processors there are: waiting ones should not spin.
+# One worker a processor, with one thread each unless a test asks for more; waiting threads should not
+# spin. PYTEST_WORKERS=0 runs everything in one process.
 test-python: build $(VENV)/dev.stamp
-	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist worksteal $(PYTEST_ARGS)
 
 # In a copy, so that the modules in the tree stay the normal ones. Leaks are left to the C tests: the
 # interpreter itself never frees all it allocates.
