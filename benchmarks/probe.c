@@ -24,6 +24,7 @@ static double now(void) {
 /* The asm statement keeps the compiler from merging the chains or hoisting the loop. */
 __attribute__((target("avx2,fma"))) static double fma_f32(void) {
     __m256 acc[CHAINS], a = _mm256_set1_ps(1.0F), b = _mm256_set1_ps(1e-9F);
+#pragma GCC unroll 12
     for (int i = 0; i < CHAINS; i++) acc[i] = _mm256_setzero_ps();
     const double begin = now();
     for (int r = 0; r < ROUNDS; r++) {
@@ -38,6 +39,7 @@ __attribute__((target("avx2,fma"))) static double fma_f32(void) {
 
 __attribute__((target("avx2"))) static double madd_s16(void) {
     __m256i acc[CHAINS], a = _mm256_set1_epi16(3), b = _mm256_set1_epi16(5);
+#pragma GCC unroll 12
     for (int i = 0; i < CHAINS; i++) acc[i] = _mm256_setzero_si256();
     const double begin = now();
     for (int r = 0; r < ROUNDS; r++) {
@@ -54,6 +56,7 @@ __attribute__((target("avx2"))) static double madd_s16(void) {
 
 __attribute__((target("avx512f,avx512vnni"))) static double dot_u8s8(void) {
     __m512i acc[CHAINS], a = _mm512_set1_epi8(3), b = _mm512_set1_epi8(5);
+#pragma GCC unroll 12
     for (int i = 0; i < CHAINS; i++) acc[i] = _mm512_setzero_si512();
     const double begin = now();
     for (int r = 0; r < ROUNDS; r++) {
