@@ -45,8 +45,8 @@ __attribute__((target("avx2"))) static double madd_s16(void) {
     for (int r = 0; r < ROUNDS; r++) {
 #pragma GCC unroll 12
         for (int i = 0; i < CHAINS; i++) {
+            __asm__ volatile("" : "+x"(b)); /* or the product is worked out once, before the loop */
             __m256i product = _mm256_madd_epi16(a, b);
-            __asm__ volatile("" : "+x"(product));
             acc[i] = _mm256_add_epi32(acc[i], product);
             __asm__ volatile("" : "+x"(acc[i]));
         }
