@@ -1,6 +1,7 @@
 /* Every variant of attention_s8 that this machine runs gives the bits of the reference, in any
  * layout, split and number of threads; and what the entry point refuses. */
 #include "attention_case.h"
+#include "core/dispatch.h"
 #include "pyquant/cpu.h"
 
 enum { GUARD = 64 };
@@ -227,8 +228,10 @@ static void test_threads(void) {
     run_as(NULL, &exec, &c, got);
     CHECK_SAME(got, want, c.y_size);
 
-    /* AVX2: packing is the first call of the driver, running the rows the second */
-    const int calls = pq_isa_active() == PQ_ISA_REF ? 1 : 2;
+    /* A variant packs in the first call of the driver and runs the rows in the second. */
+    const bool is_ref = pq_kernel_choose(PQ_KERNEL_OP_attention_s8) ==
+                        pq_kernel_find(PQ_KERNEL_OP_attention_s8, PQ_ISA_REF);
+    const int calls = is_ref ? 1 : 2;
     exec.parallel_for = interrupted;
     for (int n = 0; n <= calls; n++) {
         int left = n;

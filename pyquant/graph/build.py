@@ -247,9 +247,7 @@ class _Builder:
 
     def _quantize(self, base: fx.Node) -> None:
         """An input, a parameter or the result of a float op becomes an edge."""
-        if base.op == "get_attr":
-            name = str(base.target)
-        elif base.op == "placeholder":
+        if base.op in ("get_attr", "placeholder"):
             name = str(base.target)
         else:
             path = self.captured.paths.get(base.name, "")
