@@ -12,6 +12,8 @@ import pytest
 # the cut one ran on, and what came out.
 SCRIPT = """
 import json, os, signal, threading, time
+# A job in the background of a shell inherits an ignored SIGINT, and Python leaves that as it is.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 import numpy as np
 from pyquant import ops, numerics
 {setup}
