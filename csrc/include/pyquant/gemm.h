@@ -29,6 +29,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "pyquant/elementwise.h"
 #include "pyquant/exec.h"
 #include "pyquant/types.h"
 
@@ -67,5 +68,29 @@ size_t pq_gemm_workspace(const pq_exec *exec, const pq_gemm_weights *weights);
 PQ_NODISCARD pq_status pq_gemm_s8s8_in(const pq_exec *exec, size_t m, const int8_t *x, size_t ldx,
                                        const pq_gemm_weights *weights, void *y, size_t ldy,
                                        void *workspace, size_t workspace_size);
+
+/* What follows the product, done on each block of it while the block is in cache: the bits are
+ * those of the ops one after the other (elementwise.h), the product itself is not written out.
+ * At most one of table and add is given.
+ *
+ *   table   256 bytes; the product is PQ_S8:        y = table[(uint8)(product + 128)]
+ *   add     constants of y = add(product, b): of the struct's fields n, period, a, b and y are not
+ *           read; a_type is the product's y_type (PQ_S8 or PQ_S16), y has add->y_type
+ *   b       m, n of add->b_type, rows ldb elements apart; y may be b where types and ld agree */
+typedef struct pq_gemm_epilogue {
+    const int8_t *table;
+    const pq_add_args *add;
+    const void *b;
+    size_t ldb;
+} pq_gemm_epilogue;
+
+/* pq_gemm_s8s8_in with an epilogue (NULL: none). The workspace is larger by what
+ * pq_gemm_fused_workspace says, which depends on the same things and on whether add is given. */
+size_t pq_gemm_fused_workspace(const pq_exec *exec, const pq_gemm_weights *weights,
+                               const pq_gemm_epilogue *epilogue);
+PQ_NODISCARD pq_status pq_gemm_s8s8_fused_in(const pq_exec *exec, size_t m, const int8_t *x,
+                                             size_t ldx, const pq_gemm_weights *weights,
+                                             const pq_gemm_epilogue *epilogue, void *y, size_t ldy,
+                                             void *workspace, size_t workspace_size);
 
 #endif
