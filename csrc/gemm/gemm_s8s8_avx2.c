@@ -15,20 +15,14 @@
  * Blocking, from the smallest caches a CPU with AVX2 has (32 KiB L1d, 256 KiB L2, Haswell): k is
  * cut at 512, so that a widened panel (16 KiB) and a row tile (6.4 KiB) stay in L1; 96 rows of
  * widened x (102 KiB), the panel and the sums (48 KiB) stay in L2.
- *
- * Sums pass through the workspace between the tile and the epilogue: 24 accesses for some 10^4
- * instructions of a tile, and in return the epilogue is one function for all tiles.
  */
 #include <stdbool.h>
-#include <string.h>
 
-#include "core/simd_avx2.h"
-#include "core/unroll.h"
-#include "gemm/gemm_s8s8_kernel.h"
+#include "gemm/gemm_avx2.h"
 
 enum {
     ROWS = 6,
-    COLUMNS = 16,
+    COLUMNS = PQ_GEMM_AVX2_COLUMNS,
     BLOCK_ROWS = 96,
     BLOCK_COLUMNS = 128,
     BLOCK_K = 512,
@@ -46,33 +40,14 @@ typedef struct scratch {
 
 _Static_assert(sizeof(scratch) % 64 == 0, "slots of the workspace stay aligned");
 
-#define INLINE static inline __attribute__((always_inline))
-
-INLINE __m256i load(const void *p) {
-    return _mm256_loadu_si256((const __m256i *)p);
-}
-
-INLINE void store(void *p, __m256i v) {
-    _mm256_storeu_si256((__m256i *)p, v);
-}
-
-INLINE __m256i widen(const int8_t *p) {
-    return _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)(const void *)p));
-}
-
-/* Two neighbours of a widened row in every lane. */
-INLINE __m256i broadcast_pair(const int16_t *p) {
-    int32_t pair;
-    memcpy(&pair, p, sizeof pair);
-    return _mm256_set1_epi32(pair);
-}
+#define INLINE PQ_GEMM_INLINE
 
 /* k values of each row; one more zero where k is odd. Nothing behind a row is read. */
 static void widen_rows(const int8_t *x, size_t ldx, size_t rows, size_t k, int16_t *out) {
     for (size_t i = 0; i < rows; i++, x += ldx, out += X_STRIDE) {
         size_t p = 0;
         for (; p + 16 <= k; p += 16) {
-            store(out + p, widen(x + p));
+            pq_gemm_store(out + p, pq_gemm_widen(x + p));
         }
         for (; p < k; p++) {
             out[p] = x[p];
@@ -83,7 +58,7 @@ static void widen_rows(const int8_t *x, size_t ldx, size_t rows, size_t k, int16
 
 static void widen_panel(const int8_t *w, size_t pairs, int16_t *out) {
     for (size_t i = 0; i < pairs * 2 * COLUMNS; i += 16) {
-        store(out + i, widen(w + i));
+        pq_gemm_store(out + i, pq_gemm_widen(w + i));
     }
 }
 
@@ -93,19 +68,19 @@ INLINE void tile(int rows, bool narrow, bool first, const int16_t *x, const void
     __m256i acc[ROWS][2];
     PQ_UNROLL
     for (int i = 0; i < rows; i++) {
-        acc[i][0] = first ? _mm256_setzero_si256() : load(sums + i * COLUMNS);
-        acc[i][1] = first ? _mm256_setzero_si256() : load(sums + i * COLUMNS + 8);
+        acc[i][0] = first ? _mm256_setzero_si256() : pq_gemm_load(sums + i * COLUMNS);
+        acc[i][1] = first ? _mm256_setzero_si256() : pq_gemm_load(sums + i * COLUMNS + 8);
     }
     const int8_t *w8 = w;
     const int16_t *w16 = w;
     for (size_t p = 0; p < pairs; p++) {
-        const __m256i w0 = narrow ? widen(w8) : load(w16);
-        const __m256i w1 = narrow ? widen(w8 + 16) : load(w16 + 16);
+        const __m256i w0 = narrow ? pq_gemm_widen(w8) : pq_gemm_load(w16);
+        const __m256i w1 = narrow ? pq_gemm_widen(w8 + 16) : pq_gemm_load(w16 + 16);
         w8 += 2 * COLUMNS;
         w16 += 2 * COLUMNS;
         PQ_UNROLL
         for (int i = 0; i < rows; i++) {
-            const __m256i pair = broadcast_pair(x + i * X_STRIDE);
+            const __m256i pair = pq_gemm_broadcast(x + i * X_STRIDE);
             acc[i][0] = _mm256_add_epi32(acc[i][0], _mm256_madd_epi16(pair, w0));
             acc[i][1] = _mm256_add_epi32(acc[i][1], _mm256_madd_epi16(pair, w1));
         }
@@ -113,8 +88,8 @@ INLINE void tile(int rows, bool narrow, bool first, const int16_t *x, const void
     }
     PQ_UNROLL
     for (int i = 0; i < rows; i++) {
-        store(sums + i * COLUMNS, acc[i][0]);
-        store(sums + i * COLUMNS + 8, acc[i][1]);
+        pq_gemm_store(sums + i * COLUMNS, acc[i][0]);
+        pq_gemm_store(sums + i * COLUMNS + 8, acc[i][1]);
     }
 }
 
@@ -142,62 +117,6 @@ static void tile_narrow(size_t rows, bool first, const int16_t *x, const int8_t 
     tile_rows(rows, true, first, x, w, pairs, sums);
 }
 
-/* clamp(rnu(acc) + z_y) of 8 columns from j on; see gemm_s8s8_kernel.h. */
-INLINE __m256i requantize(const pq_gemm_weights *weights, size_t j, __m256i acc) {
-    acc = _mm256_min_epi32(acc, load(weights->high + j));
-    acc = _mm256_max_epi32(acc, load(weights->low + j));
-    const __m256i m = load(weights->multiplier + j);
-    __m256i even = _mm256_mul_epi32(acc, m);
-    __m256i odd = _mm256_mul_epi32(_mm256_srli_epi64(acc, 32), _mm256_srli_epi64(m, 32));
-    even = _mm256_add_epi64(even, load(weights->round + j));
-    odd = _mm256_add_epi64(odd, load(weights->round + j + 4));
-    even = _mm256_srlv_epi64(even, load(weights->shift + j));
-    odd = _mm256_srlv_epi64(odd, load(weights->shift + j + 4));
-    const __m256i r = _mm256_blend_epi32(even, _mm256_slli_epi64(odd, 32), 0xAA);
-    const __m256i y = _mm256_add_epi32(r, load(weights->post + j));
-    return _mm256_max_epi32(_mm256_min_epi32(y, _mm256_set1_epi32(weights->out.quant_max)),
-                            _mm256_set1_epi32(weights->out.quant_min));
-}
-
-/* 16 values as y_type; the packs cannot saturate after the clamp. */
-INLINE void store_16(void *y, pq_dtype type, __m256i y0, __m256i y1) {
-    if (type == PQ_S32) {
-        store(y, y0);
-        store((int32_t *)y + 8, y1);
-        return;
-    }
-    const __m256i s16 = _mm256_permute4x64_epi64(_mm256_packs_epi32(y0, y1), 0xD8);
-    if (type == PQ_S16) {
-        store(y, s16);
-        return;
-    }
-    const __m128i low = _mm256_castsi256_si128(s16), high = _mm256_extracti128_si256(s16, 1);
-    _mm_storeu_si128((__m128i *)y, _mm_packs_epi16(low, high));
-}
-
-/* One tile of sums, `rows` x `columns` of it wanted, to y at (row, j). */
-static void finish_tile(const pq_gemm_weights *weights, const pq_gemm_block *block, size_t row,
-                        size_t rows, size_t j, size_t columns, const int32_t *sums) {
-    const pq_dtype type = weights->y_type;
-    const size_t size = pq_dtype_size(type);
-    for (size_t i = 0; i < rows; i++, sums += COLUMNS) {
-        __m256i y0 = _mm256_add_epi32(load(sums), load(weights->bias + j));
-        __m256i y1 = _mm256_add_epi32(load(sums + 8), load(weights->bias + j + 8));
-        if (type != PQ_S32) {
-            y0 = requantize(weights, j, y0);
-            y1 = requantize(weights, j + 8, y1);
-        }
-        char *y = (char *)block->y + ((row + i) * block->ldy + j) * size;
-        if (columns == COLUMNS) {
-            store_16(y, type, y0, y1);
-        } else {
-            int32_t partial[COLUMNS];
-            store_16(partial, type, y0, y1);
-            memcpy(y, partial, columns * size);
-        }
-    }
-}
-
 static size_t min_size(size_t a, size_t b) {
     return a < b ? a : b;
 }
@@ -223,8 +142,8 @@ static void run_panel(const pq_gemm_weights *weights, const pq_gemm_block *block
             tile_wide(tile_height, first, s->x + i * X_STRIDE, s->w, pairs, sums);
         }
         if (last) {
-            finish_tile(weights, block, block->row_begin + i, tile_height, j,
-                        min_size(COLUMNS, block->column_end - j), sums);
+            pq_gemm_finish_tile(weights, block, block->row_begin + i, tile_height, j,
+                                min_size(COLUMNS, block->column_end - j), sums);
         }
         sums += first && last ? 0 : TILE;
     }

@@ -16,14 +16,12 @@
 #include <stdbool.h>
 #include <string.h>
 
-#include "core/simd_avx512.h"
-#include "core/unroll.h"
-#include "gemm/gemm_s8s8_kernel.h"
+#include "gemm/gemm_avx512.h"
 
 enum {
     ROWS = 6,
     COLUMNS = 64,
-    LANES = 16,
+    LANES = PQ_GEMM_AVX512_LANES,
     BLOCK_ROWS = 96,
     BLOCK_COLUMNS = 128,
     BLOCK_K = 2048,
@@ -34,18 +32,7 @@ typedef struct scratch {
     int32_t sums[BLOCK_ROWS * BLOCK_COLUMNS];
 } scratch;
 
-#define INLINE static inline __attribute__((always_inline))
-
-INLINE __m512i load(const void *p) {
-    return _mm512_loadu_si512(p);
-}
-
-/* Four neighbours of a row in every lane, as u8 with the offset. */
-INLINE __m512i broadcast_four(const int8_t *p, __m512i sign) {
-    int32_t bytes;
-    memcpy(&bytes, p, sizeof bytes);
-    return _mm512_xor_si512(_mm512_set1_epi32(bytes), sign);
-}
+#define INLINE PQ_GEMM_INLINE
 
 /* sums = (first ? 0 : sums) + (x + 128) * w over `groups` of four k; `rows` is a constant where
  * this is inlined, so that the accumulators are registers. */
@@ -57,14 +44,16 @@ INLINE void tile(int rows, bool first, const int8_t *x, size_t ldx, const int8_t
     for (int i = 0; i < rows; i++) {
         PQ_UNROLL
         for (int c = 0; c < 4; c++) {
-            acc[i][c] = first ? _mm512_setzero_si512() : load(sums + i * COLUMNS + c * LANES);
+            acc[i][c] =
+                first ? _mm512_setzero_si512() : pq_gemm_load(sums + i * COLUMNS + c * LANES);
         }
     }
     for (size_t p = 0; p < groups; p++) {
-        const __m512i w0 = load(w), w1 = load(w + 64), w2 = load(w + 128), w3 = load(w + 192);
+        const __m512i w0 = pq_gemm_load(w), w1 = pq_gemm_load(w + 64), w2 = pq_gemm_load(w + 128),
+                      w3 = pq_gemm_load(w + 192);
         PQ_UNROLL
         for (int i = 0; i < rows; i++) {
-            const __m512i v = broadcast_four(x + (size_t)i * ldx, sign);
+            const __m512i v = _mm512_xor_si512(pq_gemm_broadcast(x + (size_t)i * ldx), sign);
             acc[i][0] = _mm512_dpbusd_epi32(acc[i][0], v, w0);
             acc[i][1] = _mm512_dpbusd_epi32(acc[i][1], v, w1);
             acc[i][2] = _mm512_dpbusd_epi32(acc[i][2], v, w2);
@@ -96,64 +85,13 @@ static void tile_rows(size_t rows, bool first, const int8_t *x, size_t ldx, cons
 
 /* The last k % 4: copied out, so that nothing behind a row of x is read; their missing partners
  * meet zero weights. */
-static void tile_tail(size_t rows, const int8_t *x, size_t ldx, const int8_t *w,
-                      size_t tail, int32_t *sums) {
+static void tile_tail(size_t rows, const int8_t *x, size_t ldx, const int8_t *w, size_t tail,
+                      int32_t *sums) {
     int8_t padded[ROWS * 4] = {0};
     for (size_t i = 0; i < rows; i++) {
         memcpy(padded + i * 4, x + i * ldx, tail);
     }
     tile_rows(rows, false, padded, 4, w, 1, sums);
-}
-
-/* clamp(rnu(acc) + z_y) of 16 columns from j on; see gemm_s8s8_kernel.h. */
-INLINE __m512i requantize(const pq_gemm_weights *weights, size_t j, __m512i acc) {
-    acc = _mm512_min_epi32(acc, load(weights->high + j));
-    acc = _mm512_max_epi32(acc, load(weights->low + j));
-    const __m512i m = load(weights->multiplier + j);
-    __m512i even = _mm512_mul_epi32(acc, m);
-    __m512i odd = _mm512_mul_epi32(_mm512_srli_epi64(acc, 32), _mm512_srli_epi64(m, 32));
-    even = _mm512_add_epi64(even, load(weights->round + j));
-    odd = _mm512_add_epi64(odd, load(weights->round + j + 8));
-    even = _mm512_srlv_epi64(even, load(weights->shift + j));
-    odd = _mm512_srlv_epi64(odd, load(weights->shift + j + 8));
-    const __m512i r = _mm512_mask_blend_epi32(0xAAAA, even, _mm512_slli_epi64(odd, 32));
-    const __m512i y = _mm512_add_epi32(r, load(weights->post + j));
-    return _mm512_max_epi32(_mm512_min_epi32(y, _mm512_set1_epi32(weights->out.quant_max)),
-                            _mm512_set1_epi32(weights->out.quant_min));
-}
-
-/* 16 values as y_type; the conversions cannot saturate after the clamp. */
-INLINE void store_16(void *y, pq_dtype type, __m512i v) {
-    if (type == PQ_S32) {
-        _mm512_storeu_si512(y, v);
-    } else if (type == PQ_S16) {
-        _mm256_storeu_si256((__m256i *)y, _mm512_cvtsepi32_epi16(v));
-    } else {
-        _mm_storeu_si128((__m128i *)y, _mm512_cvtsepi32_epi8(v));
-    }
-}
-
-/* One tile of sums, `rows` x `columns` of it wanted, to y at (row, j). */
-static void finish_tile(const pq_gemm_weights *weights, const pq_gemm_block *block, size_t row,
-                        size_t rows, size_t j, size_t columns, const int32_t *sums) {
-    const pq_dtype type = weights->y_type;
-    const size_t size = pq_dtype_size(type);
-    for (size_t i = 0; i < rows; i++) {
-        char *y = (char *)block->y + ((row + i) * block->ldy + j) * size;
-        for (size_t c = 0; c < columns; c += LANES) {
-            __m512i v = _mm512_add_epi32(load(sums + i * COLUMNS + c), load(weights->bias + j + c));
-            if (type != PQ_S32) {
-                v = requantize(weights, j + c, v);
-            }
-            if (columns - c >= LANES) {
-                store_16(y + c * size, type, v);
-            } else {
-                int32_t partial[LANES];
-                store_16(partial, type, v);
-                memcpy(y + c * size, partial, (columns - c) * size);
-            }
-        }
-    }
 }
 
 static size_t min_size(size_t a, size_t b) {
@@ -176,8 +114,8 @@ static void run_panel(const pq_gemm_weights *weights, const pq_gemm_block *block
             tile_tail(rows, x + groups * 4, block->ldx, w + groups * 4 * COLUMNS, tail, sums);
         }
         if (last) {
-            finish_tile(weights, block, row, rows, j, min_size(COLUMNS, block->column_end - j),
-                        sums);
+            pq_gemm_finish_tile(weights, block, row, rows, j,
+                                min_size(COLUMNS, block->column_end - j), COLUMNS, sums);
         }
         sums += first && last ? 0 : TILE;
     }

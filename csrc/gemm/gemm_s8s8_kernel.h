@@ -35,6 +35,9 @@ typedef struct pq_gemm_block {
     size_t ldy;
 } pq_gemm_block;
 
+/* Any kernel of this family, whatever the type of its weights: the entry runs it on the weights
+ * that were packed for it. A kernel of another op wraps it, so that a row of kernels.def has the
+ * type of its op:  struct pq_gemm_s8s4_kernel { struct pq_gemm_s8s8_kernel gemm; }; */
 struct pq_gemm_s8s8_kernel {
     size_t row_tile, column_tile, k_group, lanes;
     int32_t x_offset;
@@ -56,6 +59,7 @@ struct pq_gemm_weights {
     /* In the kernel's layout. */
     int8_t *panels;
     size_t panel_size; /* bytes from one panel to the next */
+    void *extra;       /* what the kernel packed besides, in a layout of its own */
     int32_t *bias, *low, *high, *multiplier, *post;
     uint64_t *shift, *round;
 };

@@ -1,73 +1,6 @@
-/* Weights and constants into the layout of gemm_s8s8_kernel.h. */
-#include <string.h>
-
+/* s8 weights into the layout of gemm_s8s8_kernel.h. */
 #include "core/dispatch.h"
-#include "gemm/gemm_s8s8_kernel.h"
-#include "pyquant/rnu.h"
-
-/* Lays pieces behind one another, each 64-byte aligned. `overflow` sticks. */
-typedef struct layout {
-    size_t used;
-    bool overflow;
-} layout;
-
-static size_t reserve(layout *l, size_t count, size_t size) {
-    const size_t begin = l->used;
-    size_t bytes;
-    if (!pq_mul_size(count, size, &bytes) || bytes > PTRDIFF_MAX / 2 ||
-        begin > PTRDIFF_MAX / 2 - bytes) {
-        l->overflow = true;
-        return 0;
-    }
-    l->used = (begin + bytes + 63) & ~(size_t)63;
-    return begin;
-}
-
-static size_t round_up(size_t value, size_t unit) {
-    return value % unit == 0 ? value : value + (unit - value % unit);
-}
-
-/* One block: the struct, the panels, the arrays. NULL if it does not fit or there is no memory. */
-static pq_gemm_weights *allocate(const struct pq_gemm_s8s8_kernel *kernel, size_t n, size_t k) {
-    const size_t columns = round_up(n, kernel->column_tile);
-    layout l = {0, false};
-    reserve(&l, 1, sizeof(pq_gemm_weights));
-    size_t panel_size;
-    if (!pq_mul_size(round_up(k, kernel->k_group), kernel->column_tile, &panel_size)) {
-        return NULL;
-    }
-    const size_t panels = reserve(&l, columns / kernel->column_tile, panel_size);
-    const size_t plain_bias = reserve(&l, n, 4), plain_multiplier = reserve(&l, n, 4);
-    const size_t plain_shift = reserve(&l, n, 1);
-    const size_t bias = reserve(&l, columns, 4), low = reserve(&l, columns, 4);
-    const size_t high = reserve(&l, columns, 4), multiplier = reserve(&l, columns, 4);
-    const size_t post = reserve(&l, columns, 4);
-    const size_t shift = reserve(&l, columns, 8), round = reserve(&l, columns, 8);
-    char *base = l.overflow ? NULL : pq_alloc(l.used);
-    if (base == NULL) {
-        return NULL;
-    }
-    memset(base, 0, l.used); /* the padding: columns and k of zeros */
-    pq_gemm_weights *weights = (pq_gemm_weights *)(void *)base;
-    *weights = (pq_gemm_weights){
-        .kernel = kernel,
-        .n = n,
-        .k = k,
-        .plain_bias = (int32_t *)(void *)(base + plain_bias),
-        .plain_multiplier = (int32_t *)(void *)(base + plain_multiplier),
-        .plain_shift = (uint8_t *)(base + plain_shift),
-        .panels = (int8_t *)(base + panels),
-        .panel_size = panel_size,
-        .bias = (int32_t *)(void *)(base + bias),
-        .low = (int32_t *)(void *)(base + low),
-        .high = (int32_t *)(void *)(base + high),
-        .multiplier = (int32_t *)(void *)(base + multiplier),
-        .post = (int32_t *)(void *)(base + post),
-        .shift = (uint64_t *)(void *)(base + shift),
-        .round = (uint64_t *)(void *)(base + round),
-    };
-    return weights;
-}
+#include "gemm/gemm_pack.h"
 
 static void pack_panels(pq_gemm_weights *weights, const int8_t *w) {
     const size_t tile = weights->kernel->column_tile, group = weights->kernel->k_group;
@@ -79,61 +12,12 @@ static void pack_panels(pq_gemm_weights *weights, const int8_t *w) {
     }
 }
 
-/* bias - (z_x + x_offset) * sum(w), modulo 2^32. */
-static void pack_bias(pq_gemm_weights *weights, const pq_gemm_pack_args *args) {
-    const int64_t offset = (int64_t)args->x_zero_point + weights->kernel->x_offset;
-    for (size_t j = 0; j < args->n; j++) {
-        int64_t sum = 0;
-        for (size_t p = 0; p < args->k; p++) {
-            sum += args->w[j * args->k + p];
-        }
-        weights->plain_bias[j] = args->bias == NULL ? 0 : args->bias[j];
-        const uint32_t folded = (uint32_t)weights->plain_bias[j] - (uint32_t)(offset * sum);
-        memcpy(&weights->bias[j], &folded, sizeof folded);
+static int64_t column_sum(const pq_gemm_pack_args *args, size_t j) {
+    int64_t sum = 0;
+    for (size_t p = 0; p < args->k; p++) {
+        sum += args->w[j * args->k + p];
     }
-}
-
-/* The smallest accumulator whose result is at least `bound` before the clamp; INT32_MAX if none. */
-static int32_t first_at_least(int32_t multiplier, int shift, int64_t bound) {
-    int64_t below = (int64_t)INT32_MIN - 1, above = INT32_MAX;
-    while (above - below > 1) {
-        const int64_t middle = below + (above - below) / 2;
-        if (pq_rnu(middle, multiplier, shift) >= bound) {
-            above = middle;
-        } else {
-            below = middle;
-        }
-    }
-    return (int32_t)above;
-}
-
-/* Where the 64-bit constants of column j stand: even columns of a vector, then odd ones. */
-static size_t wide_index(size_t j, size_t lanes) {
-    const size_t lane = j % lanes;
-    return j - lane + lane / 2 + (lane % 2) * (lanes / 2);
-}
-
-static void pack_requantization(pq_gemm_weights *weights, const pq_gemm_pack_args *args) {
-    const uint64_t top = UINT64_C(1) << 62;
-    for (size_t j = 0; j < args->n; j++) {
-        const int32_t multiplier = args->multiplier[j];
-        const int shift = args->shift[j];
-        const int64_t min = (int64_t)args->out.quant_min - args->out.zero_point;
-        const int64_t max = (int64_t)args->out.quant_max - args->out.zero_point;
-        weights->plain_multiplier[j] = multiplier;
-        weights->plain_shift[j] = (uint8_t)shift;
-        weights->multiplier[j] = multiplier;
-        weights->high[j] = first_at_least(multiplier, shift, max);
-        /* The largest with a result of at most min: the one before the first above it. */
-        const int32_t above = first_at_least(multiplier, shift, min + 1);
-        const bool none_above = pq_rnu(above, multiplier, shift) <= min;
-        weights->low[j] = above == INT32_MIN || none_above ? above : above - 1;
-        const size_t wide = wide_index(j, weights->kernel->lanes);
-        weights->shift[wide] = (uint64_t)shift;
-        weights->round[wide] = top + (UINT64_C(1) << (shift - 1));
-        const uint32_t post = (uint32_t)args->out.zero_point - (uint32_t)(top >> shift);
-        memcpy(&weights->post[j], &post, sizeof post);
-    }
+    return sum;
 }
 
 pq_status pq_gemm_s8s8_pack_for(const pq_exec *exec, const struct pq_gemm_s8s8_kernel *kernel,
@@ -143,7 +27,11 @@ pq_status pq_gemm_s8s8_pack_for(const pq_exec *exec, const struct pq_gemm_s8s8_k
     if (status != PQ_OK) {
         return status;
     }
-    pq_gemm_weights *packed = allocate(kernel, args->n, args->k);
+    size_t panel_size;
+    pq_gemm_weights *packed = NULL;
+    if (pq_mul_size(pq_gemm_round_up(args->k, kernel->k_group), kernel->column_tile, &panel_size)) {
+        packed = pq_gemm_allocate(kernel, args->n, args->k, panel_size, 0);
+    }
     if (packed == NULL) {
         return pq_fail(exec, PQ_ERR_NOMEM, "gemm_s8s8: no memory to pack weights of %zu x %zu",
                        args->n, args->k);
@@ -154,9 +42,8 @@ pq_status pq_gemm_s8s8_pack_for(const pq_exec *exec, const struct pq_gemm_s8s8_k
     if (args->k > 0) {
         pack_panels(packed, args->w);
     }
-    pack_bias(packed, args);
-    if (args->y_type != PQ_S32) {
-        pack_requantization(packed, args);
+    for (size_t j = 0; j < args->n; j++) {
+        pq_gemm_pack_column(packed, args, j, column_sum(args, j));
     }
     *weights = packed;
     return PQ_OK;
@@ -165,8 +52,4 @@ pq_status pq_gemm_s8s8_pack_for(const pq_exec *exec, const struct pq_gemm_s8s8_k
 pq_status pq_gemm_s8s8_pack(const pq_exec *exec, const pq_gemm_pack_args *args,
                             pq_gemm_weights **weights) {
     return pq_gemm_s8s8_pack_for(exec, pq_kernel_choose(PQ_KERNEL_OP_gemm_s8s8), args, weights);
-}
-
-void pq_gemm_weights_free(pq_gemm_weights *weights) {
-    pq_free(weights);
 }
