@@ -70,6 +70,6 @@ static inline int32_t pq_layernorm_channel(const pq_layernorm_args *args, pq_lay
                                  args->out.quant_max);
 }
 
-extern const struct pq_layernorm_kernel pq_layernorm_ref, pq_layernorm_avx2;
+extern const struct pq_layernorm_kernel pq_layernorm_ref, pq_layernorm_avx2, pq_layernorm_neon;
 
 #endif

@@ -19,7 +19,8 @@ struct pq_observe_minmax_kernel {
     uint32_t (*each)(size_t n, const float *x, float *minimum, float *maximum);
 };
 
-extern const struct pq_observe_minmax_kernel pq_observe_minmax_ref, pq_observe_minmax_avx2;
+extern const struct pq_observe_minmax_kernel pq_observe_minmax_ref, pq_observe_minmax_avx2,
+    pq_observe_minmax_neon;
 
 static inline uint32_t pq_magnitude_bits(float x) {
     uint32_t bits;
