@@ -22,4 +22,13 @@ pq_gemm_weights *pq_gemm_allocate(const struct pq_gemm_s8s8_kernel *kernel, size
 void pq_gemm_pack_column(pq_gemm_weights *weights, const pq_gemm_pack_args *args, size_t j,
                          int64_t weight_sum);
 
+/* The rules that do not depend on the type of weights. Of args they read n, bias, multiplier, shift,
+ * x_zero_point, y_type and out; `op` begins the sentence. */
+PQ_NODISCARD pq_status pq_gemm_check_constants(const pq_exec *exec, const char *op,
+                                               const pq_gemm_pack_args *args);
+/* That no accumulator of column j can leave int32; weight_size is the sum of |w|, below 2^55. */
+PQ_NODISCARD pq_status pq_gemm_check_accumulator(const pq_exec *exec, const char *op,
+                                                 const pq_gemm_pack_args *args, size_t j,
+                                                 uint64_t weight_size);
+
 #endif
