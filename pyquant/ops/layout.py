@@ -35,6 +35,7 @@ def copy(
 
     Examples
     --------
+    >>> import numpy as np
     >>> copy(np.arange(6, dtype=np.int8), (3, 2), (1, 3)).tolist()
     [[0, 3], [1, 4], [2, 5]]
     """
@@ -46,6 +47,7 @@ def concat(arrays: Sequence[ArrayLike], axis: int = 0, *, threads: int | None = 
 
     Examples
     --------
+    >>> import numpy as np
     >>> concat([np.array([[1], [2]], np.int8), np.array([[3], [4]], np.int8)], axis=1).tolist()
     [[1, 3], [2, 4]]
     """
