@@ -1,6 +1,5 @@
-#include <unistd.h>
-
 #include "engine/program_internal.h"
+#include "pyquant/cpu.h"
 
 /* A free context, or NULL. The count is a right to one of the slots: a search alone could pass a
  * slot just before another thread gives back into it, and make one context too many. */
@@ -69,12 +68,7 @@ void pq_engine_context_free(pq_engine_context *context) {
 }
 
 size_t pq_engine_cache_bytes(void) {
-    /* The size of most server cores; also where the system does not tell (0 or -1). */
-    enum { USUAL = 1 << 20, LEAST = 1 << 18, MOST = 1 << 22 };
-    long bytes = USUAL;
-#ifdef _SC_LEVEL2_CACHE_SIZE
-    const long told = sysconf(_SC_LEVEL2_CACHE_SIZE);
-    bytes = told > 0 ? told : USUAL;
-#endif
-    return (size_t)(bytes < LEAST ? LEAST : bytes > MOST ? MOST : bytes);
+    enum { LEAST = 1 << 18, MOST = 1 << 22 };
+    const size_t bytes = pq_cpu_caches().l2;
+    return bytes < LEAST ? LEAST : bytes > MOST ? MOST : bytes;
 }

@@ -69,7 +69,8 @@ PQ_GEMM_INLINE void pq_gemm_store_16(void *y, pq_dtype type, __m256i y0, __m256i
     _mm_storeu_si128((__m128i *)y, _mm_packs_epi16(low, high));
 }
 
-/* One tile of sums (rows of 16), `rows` x `columns` of it wanted, to y at (row, j). */
+/* One tile of sums (rows of 16), `rows` x `columns` of it wanted, to row `row` of the
+ * block and column j of y. */
 static inline void pq_gemm_finish_tile(const pq_gemm_weights *weights, const pq_gemm_block *block,
                                        size_t row, size_t rows, size_t j, size_t columns,
                                        const int32_t *sums) {
@@ -82,7 +83,7 @@ static inline void pq_gemm_finish_tile(const pq_gemm_weights *weights, const pq_
             y0 = pq_gemm_requantize(weights, j, y0);
             y1 = pq_gemm_requantize(weights, j + 8, y1);
         }
-        char *y = (char *)block->y + ((row + i) * block->ldy + j) * size;
+        char *y = (char *)block->y + ((row + i) * block->ldy + j - block->column_begin) * size;
         if (columns == PQ_GEMM_AVX2_COLUMNS) {
             pq_gemm_store_16(y, type, y0, y1);
         } else {

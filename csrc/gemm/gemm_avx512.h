@@ -52,14 +52,15 @@ PQ_GEMM_INLINE void pq_gemm_store_16(void *y, pq_dtype type, __m512i v) {
     }
 }
 
-/* One tile of sums (rows of tile_columns), `rows` x `columns` of it wanted, to y at (row, j). */
+/* One tile of sums (rows of tile_columns), `rows` x `columns` of it wanted, to row `row` of the
+ * block and column j of y. */
 PQ_GEMM_INLINE void pq_gemm_finish_tile(const pq_gemm_weights *weights, const pq_gemm_block *block,
                                         size_t row, size_t rows, size_t j, size_t columns,
                                         size_t tile_columns, const int32_t *sums) {
     const pq_dtype type = weights->y_type;
     const size_t size = pq_dtype_size(type);
     for (size_t i = 0; i < rows; i++) {
-        char *y = (char *)block->y + ((row + i) * block->ldy + j) * size;
+        char *y = (char *)block->y + ((row + i) * block->ldy + j - block->column_begin) * size;
         for (size_t c = 0; c < columns; c += PQ_GEMM_AVX512_LANES) {
             __m512i v = _mm512_add_epi32(pq_gemm_load(sums + i * tile_columns + c),
                                          pq_gemm_load(weights->bias + j + c));

@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "gemm/gemm_plan.h"
 #include "pyquant/rnu.h"
 
 /* Lays pieces behind one another, each 64-byte aligned. `overflow` sticks. */
@@ -46,6 +47,7 @@ pq_gemm_weights *pq_gemm_allocate(const struct pq_gemm_s8s8_kernel *kernel, size
         .kernel = kernel,
         .n = n,
         .k = k,
+        .blocking = pq_gemm_blocking_of(kernel, n, k),
         .plain_bias = (int32_t *)(void *)(base + plain_bias),
         .plain_multiplier = (int32_t *)(void *)(base + plain_multiplier),
         .plain_shift = (uint8_t *)(base + plain_shift),

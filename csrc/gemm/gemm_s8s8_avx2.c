@@ -11,40 +11,27 @@
  * with vpaddd for ports (2 in 26). Weights are kept as s8 (half the memory), a panel is widened
  * once for all row tiles of a block: 1/16 of the loads for 16 tiles. A block of one row tile reads
  * the s8 panel directly.
- *
- * Blocking, from the smallest caches a CPU with AVX2 has (32 KiB L1d, 256 KiB L2, Haswell): k is
- * cut at 512, so that a widened panel (16 KiB) and a row tile (6.4 KiB) stay in L1; 96 rows of
- * widened x (102 KiB), the panel and the sums (48 KiB) stay in L2.
  */
 #include <stdbool.h>
 
 #include "gemm/gemm_avx2.h"
 
-enum {
-    ROWS = 6,
-    COLUMNS = PQ_GEMM_AVX2_COLUMNS,
-    BLOCK_ROWS = 96,
-    BLOCK_COLUMNS = 128,
-    BLOCK_K = 512,
-    /* Between widened rows, in elements: no power of two, so that rows spread over cache sets. */
-    X_STRIDE = BLOCK_K + 32,
-    TILE = ROWS * COLUMNS,
-    SUMS = BLOCK_ROWS / ROWS * (BLOCK_COLUMNS / COLUMNS) * TILE
-};
+enum { ROWS = 6, COLUMNS = PQ_GEMM_AVX2_COLUMNS, TILE = ROWS * COLUMNS };
 
+/* The pieces of the workspace. */
 typedef struct scratch {
-    int16_t x[BLOCK_ROWS * X_STRIDE];
-    int16_t w[BLOCK_K * COLUMNS];
-    int32_t sums[SUMS];
+    int16_t *x, *w;    /* rows, and a panel, widened */
+    int32_t *sums;     /* tile by tile, panel by panel */
+    size_t stride;     /* between widened rows, in elements */
+    size_t panel_sums; /* of the sums */
 } scratch;
-
-_Static_assert(sizeof(scratch) % 64 == 0, "slots of the workspace stay aligned");
 
 #define INLINE PQ_GEMM_INLINE
 
 /* k values of each row; one more zero where k is odd. Nothing behind a row is read. */
-static void widen_rows(const int8_t *x, size_t ldx, size_t rows, size_t k, int16_t *out) {
-    for (size_t i = 0; i < rows; i++, x += ldx, out += X_STRIDE) {
+static void widen_rows(const int8_t *x, size_t ldx, size_t rows, size_t k, size_t stride,
+                       int16_t *out) {
+    for (size_t i = 0; i < rows; i++, x += ldx, out += stride) {
         size_t p = 0;
         for (; p + 16 <= k; p += 16) {
             pq_gemm_store(out + p, pq_gemm_widen(x + p));
@@ -63,8 +50,8 @@ static void widen_panel(const int8_t *w, size_t pairs, int16_t *out) {
 }
 
 /* sums = (first ? 0 : sums) + x * w over `pairs` of k. `w` is s8 if narrow, else s16. */
-INLINE void tile(int rows, bool narrow, bool first, const int16_t *x, const void *w, size_t pairs,
-                 int32_t *sums) {
+INLINE void tile(int rows, bool narrow, bool first, const int16_t *x, size_t stride, const void *w,
+                 size_t pairs, int32_t *sums) {
     __m256i acc[ROWS][2];
     PQ_UNROLL
     for (int i = 0; i < rows; i++) {
@@ -80,7 +67,7 @@ INLINE void tile(int rows, bool narrow, bool first, const int16_t *x, const void
         w16 += 2 * COLUMNS;
         PQ_UNROLL
         for (int i = 0; i < rows; i++) {
-            const __m256i pair = pq_gemm_broadcast(x + i * X_STRIDE);
+            const __m256i pair = pq_gemm_broadcast(x + (size_t)i * stride);
             acc[i][0] = _mm256_add_epi32(acc[i][0], _mm256_madd_epi16(pair, w0));
             acc[i][1] = _mm256_add_epi32(acc[i][1], _mm256_madd_epi16(pair, w1));
         }
@@ -94,27 +81,27 @@ INLINE void tile(int rows, bool narrow, bool first, const int16_t *x, const void
 }
 
 /* `rows` becomes a constant, so that the accumulators are registers. */
-INLINE void tile_rows(size_t rows, bool narrow, bool first, const int16_t *x, const void *w,
-                      size_t pairs, int32_t *sums) {
+INLINE void tile_rows(size_t rows, bool narrow, bool first, const int16_t *x, size_t stride,
+                      const void *w, size_t pairs, int32_t *sums) {
     switch (rows) {
-    case 1: tile(1, narrow, first, x, w, pairs, sums); break;
-    case 2: tile(2, narrow, first, x, w, pairs, sums); break;
-    case 3: tile(3, narrow, first, x, w, pairs, sums); break;
-    case 4: tile(4, narrow, first, x, w, pairs, sums); break;
-    case 5: tile(5, narrow, first, x, w, pairs, sums); break;
-    default: tile(6, narrow, first, x, w, pairs, sums); break;
+    case 1: tile(1, narrow, first, x, stride, w, pairs, sums); break;
+    case 2: tile(2, narrow, first, x, stride, w, pairs, sums); break;
+    case 3: tile(3, narrow, first, x, stride, w, pairs, sums); break;
+    case 4: tile(4, narrow, first, x, stride, w, pairs, sums); break;
+    case 5: tile(5, narrow, first, x, stride, w, pairs, sums); break;
+    default: tile(6, narrow, first, x, stride, w, pairs, sums); break;
     }
 }
 
 /* `first` stays a variable outside the loop over k: half the code, and no cost. */
-static void tile_wide(size_t rows, bool first, const int16_t *x, const int16_t *w, size_t pairs,
-                      int32_t *sums) {
-    tile_rows(rows, false, first, x, w, pairs, sums);
+static void tile_wide(size_t rows, bool first, const int16_t *x, size_t stride, const int16_t *w,
+                      size_t pairs, int32_t *sums) {
+    tile_rows(rows, false, first, x, stride, w, pairs, sums);
 }
 
-static void tile_narrow(size_t rows, bool first, const int16_t *x, const int8_t *w, size_t pairs,
-                        int32_t *sums) {
-    tile_rows(rows, true, first, x, w, pairs, sums);
+static void tile_narrow(size_t rows, bool first, const int16_t *x, size_t stride, const int8_t *w,
+                        size_t pairs, int32_t *sums) {
+    tile_rows(rows, true, first, x, stride, w, pairs, sums);
 }
 
 static size_t min_size(size_t a, size_t b) {
@@ -123,43 +110,60 @@ static size_t min_size(size_t a, size_t b) {
 
 /* One panel of 16 columns against all rows of the block, k in [begin, end). */
 static void run_panel(const pq_gemm_weights *weights, const pq_gemm_block *block, size_t j,
-                      size_t k_begin, size_t k_end, scratch *s) {
-    const size_t rows = block->row_end - block->row_begin;
+                      size_t k_begin, size_t k_end, const scratch *s) {
     const size_t pairs = (k_end - k_begin + 1) / 2;
     const bool first = k_begin == 0, last = k_end == weights->k;
     const int8_t *w = weights->panels + j / COLUMNS * weights->panel_size + k_begin * COLUMNS;
-    const bool narrow = rows <= ROWS;
+    const bool narrow = block->rows <= ROWS;
     if (!narrow) {
         widen_panel(w, pairs, s->w);
     }
-    /* Sums of a tile that is finished at once stay in one place, in L1. */
-    int32_t *sums = first && last ? s->sums : s->sums + (j - block->column_begin) * BLOCK_ROWS;
-    for (size_t i = 0; i < rows; i += ROWS) {
-        const size_t tile_height = min_size(ROWS, rows - i);
+    int32_t *sums = s->sums + (j - block->column_begin) / COLUMNS * s->panel_sums;
+    for (size_t i = 0; i < block->rows; i += ROWS) {
+        const size_t tile_height = min_size(ROWS, block->rows - i);
+        const int16_t *x = s->x + i * s->stride;
         if (narrow) {
-            tile_narrow(tile_height, first, s->x + i * X_STRIDE, w, pairs, sums);
+            tile_narrow(tile_height, first, x, s->stride, w, pairs, sums);
         } else {
-            tile_wide(tile_height, first, s->x + i * X_STRIDE, s->w, pairs, sums);
+            tile_wide(tile_height, first, x, s->stride, s->w, pairs, sums);
         }
         if (last) {
-            pq_gemm_finish_tile(weights, block, block->row_begin + i, tile_height, j,
+            pq_gemm_finish_tile(weights, block, i, tile_height, j,
                                 min_size(COLUMNS, block->column_end - j), sums);
         }
+        /* Sums of a tile that is finished at once stay in one place, in L1. */
         sums += first && last ? 0 : TILE;
     }
 }
 
+/* An odd number of cache lines (blocking.k is an even one), so that rows spread over cache sets. */
+static size_t row_stride(size_t k) {
+    return k + 32;
+}
+
+static size_t workspace_size(const pq_gemm_blocking *b) {
+    const size_t sums = b->sums > TILE ? b->sums : TILE;
+    return b->k * COLUMNS * 2 + b->rows * row_stride(b->k) * 2 + sums * 4;
+}
+
 static void run(const pq_gemm_weights *weights, const pq_gemm_block *block, void *workspace) {
-    scratch *s = workspace;
+    const pq_gemm_blocking *b = &weights->blocking;
+    const size_t stride = row_stride(b->k);
+    int16_t *w = workspace;
+    int16_t *x = w + b->k * COLUMNS;
+    const scratch s = {.x = x,
+                       .w = w,
+                       .sums = (int32_t *)(void *)(x + b->rows * stride),
+                       .stride = stride,
+                       .panel_sums = b->sums == 0 ? 0 : b->rows * COLUMNS};
     size_t k_begin = 0;
     do { /* once for k = 0 too: y is then the bias */
-        const size_t k_end = min_size(k_begin + BLOCK_K, weights->k);
+        const size_t k_end = min_size(k_begin + b->k, weights->k);
         if (k_end > k_begin) {
-            widen_rows(block->x + block->row_begin * block->ldx + k_begin, block->ldx,
-                       block->row_end - block->row_begin, k_end - k_begin, s->x);
+            widen_rows(block->x + k_begin, block->ldx, block->rows, k_end - k_begin, stride, x);
         }
         for (size_t j = block->column_begin; j < block->column_end; j += COLUMNS) {
-            run_panel(weights, block, j, k_begin, k_end, s);
+            run_panel(weights, block, j, k_begin, k_end, &s);
         }
         k_begin = k_end;
     } while (k_begin < weights->k);
@@ -171,9 +175,10 @@ const struct pq_gemm_s8s8_kernel pq_gemm_s8s8_avx2 = {
     .k_group = 2,
     .lanes = 8,
     .x_offset = 0,
-    .block_rows = BLOCK_ROWS,
-    .block_columns = BLOCK_COLUMNS,
-    .block_macs = (size_t)1 << 25, /* 16 GMAC/s on the slowest CPU met: 2 ms */
-    .workspace = sizeof(scratch),
+    .x_bytes = 2,
+    .w_bytes = 2,
+    .panel_level = 1,
+    .block_macs = (size_t)1 << 26, /* 16 GMAC/s on the slowest CPU met: 4 ms */
+    .workspace = workspace_size,
     .run = run,
 };

@@ -9,28 +9,15 @@
  * place, row by row, four bytes at a time. (gcc 12 spills the tile unless built with -fno-tree-pre:
  * csrc/flags.mk.)
  *
- * Blocking: k is cut at 2048, so that a panel (128 KiB) and 96 rows of x (192 KiB) stay in L2
- * (512 KiB and more on every CPU with VNNI); L1 would hold k = 512 only, and the 64-byte loads of a
- * panel, one for six vpdpbusd, do not need it.
+ * The panel is read from L2: its 64-byte loads, one for six vpdpbusd, do not need L1, which would
+ * hold k = 350 only.
  */
 #include <stdbool.h>
 #include <string.h>
 
 #include "gemm/gemm_avx512.h"
 
-enum {
-    ROWS = 6,
-    COLUMNS = 64,
-    LANES = PQ_GEMM_AVX512_LANES,
-    BLOCK_ROWS = 96,
-    BLOCK_COLUMNS = 128,
-    BLOCK_K = 2048,
-    TILE = ROWS * COLUMNS
-};
-
-typedef struct scratch {
-    int32_t sums[BLOCK_ROWS * BLOCK_COLUMNS];
-} scratch;
+enum { ROWS = 6, COLUMNS = 64, LANES = PQ_GEMM_AVX512_LANES, TILE = ROWS * COLUMNS };
 
 #define INLINE PQ_GEMM_INLINE
 
@@ -100,14 +87,12 @@ static size_t min_size(size_t a, size_t b) {
 
 /* One panel of 64 columns against all rows of the block, k in [begin, end). */
 static void run_panel(const pq_gemm_weights *weights, const pq_gemm_block *block, size_t j,
-                      size_t k_begin, size_t k_end, scratch *s) {
+                      size_t k_begin, size_t k_end, int32_t *sums) {
     const bool first = k_begin == 0, last = k_end == weights->k;
     const int8_t *w = weights->panels + j / COLUMNS * weights->panel_size + k_begin * COLUMNS;
-    /* Sums of a tile that is finished at once stay in one place, in L1. */
-    int32_t *sums = first && last ? s->sums : s->sums + (j - block->column_begin) * BLOCK_ROWS;
     const size_t groups = (k_end - k_begin) / 4, tail = (k_end - k_begin) % 4;
-    for (size_t row = block->row_begin; row < block->row_end; row += ROWS) {
-        const size_t rows = min_size(ROWS, block->row_end - row);
+    for (size_t row = 0; row < block->rows; row += ROWS) {
+        const size_t rows = min_size(ROWS, block->rows - row);
         const int8_t *x = block->x == NULL ? NULL : block->x + row * block->ldx + k_begin;
         tile_rows(rows, first, x, block->ldx, w, groups, sums);
         if (tail > 0) {
@@ -117,19 +102,27 @@ static void run_panel(const pq_gemm_weights *weights, const pq_gemm_block *block
             pq_gemm_finish_tile(weights, block, row, rows, j,
                                 min_size(COLUMNS, block->column_end - j), COLUMNS, sums);
         }
+        /* Sums of a tile that is finished at once stay in one place, in L1. */
         sums += first && last ? 0 : TILE;
     }
 }
 
 static void run(const pq_gemm_weights *weights, const pq_gemm_block *block, void *workspace) {
+    const pq_gemm_blocking *b = &weights->blocking;
     size_t k_begin = 0;
     do { /* once for k = 0 too: y is then the bias */
-        const size_t k_end = min_size(k_begin + BLOCK_K, weights->k);
+        const size_t k_end = min_size(k_begin + b->k, weights->k);
+        int32_t *sums = workspace;
         for (size_t j = block->column_begin; j < block->column_end; j += COLUMNS) {
-            run_panel(weights, block, j, k_begin, k_end, workspace);
+            run_panel(weights, block, j, k_begin, k_end, sums);
+            sums += b->sums == 0 ? 0 : b->rows * COLUMNS;
         }
         k_begin = k_end;
     } while (k_begin < weights->k);
+}
+
+static size_t workspace_size(const pq_gemm_blocking *b) {
+    return (b->sums > TILE ? b->sums : TILE) * sizeof(int32_t);
 }
 
 const struct pq_gemm_s8s8_kernel pq_gemm_s8s8_avx512vnni = {
@@ -138,9 +131,10 @@ const struct pq_gemm_s8s8_kernel pq_gemm_s8s8_avx512vnni = {
     .k_group = 4,
     .lanes = LANES,
     .x_offset = 128,
-    .block_rows = BLOCK_ROWS,
-    .block_columns = BLOCK_COLUMNS,
+    .x_bytes = 1,
+    .w_bytes = 1,
+    .panel_level = 2,
     .block_macs = (size_t)1 << 27, /* 3 ms at 50 GMAC/s, a fifth of what such CPUs do */
-    .workspace = sizeof(scratch),
+    .workspace = workspace_size,
     .run = run,
 };

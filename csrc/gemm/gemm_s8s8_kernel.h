@@ -25,15 +25,23 @@
 #include "pyquant/cpu.h"
 #include "pyquant/gemm.h"
 
-/* Rows [row_begin, row_end) and columns [column_begin, column_end) of y; column_begin is a
- * multiple of column_tile. */
+/* Some rows, and columns [column_begin, column_end) of y; column_begin is a multiple of
+ * column_tile. */
 typedef struct pq_gemm_block {
-    size_t row_begin, row_end, column_begin, column_end;
-    const int8_t *x; /* row 0 */
+    size_t rows, column_begin, column_end;
+    const int8_t *x; /* the first row; may be NULL where k = 0 */
     size_t ldx;
-    void *y; /* row 0, column 0 */
+    void *y; /* the first row at column_begin */
     size_t ldy;
 } pq_gemm_block;
+
+/* The largest block that run() takes, in whole tiles, and the steps, multiples of 64, in which it
+ * may cut k. */
+typedef struct pq_gemm_blocking {
+    size_t rows, columns, k;
+    size_t sums;         /* rows * columns where k is cut, so that sums wait; else 0 */
+    size_t read_columns; /* <= columns: of a block whose product is read again while in cache */
+} pq_gemm_blocking;
 
 /* Any kernel of this family, whatever the type of its weights: the entry runs it on the weights
  * that were packed for it. A kernel of another op wraps it, so that a row of kernels.def has the
@@ -41,9 +49,12 @@ typedef struct pq_gemm_block {
 struct pq_gemm_s8s8_kernel {
     size_t row_tile, column_tile, k_group, lanes;
     int32_t x_offset;
-    size_t block_rows, block_columns; /* the largest block that run() takes */
-    size_t block_macs;                /* multiply-adds of a block that surely take under 10 ms */
-    size_t workspace;                 /* bytes, 64-byte aligned; a multiple of 64 */
+    size_t x_bytes,
+        w_bytes;       /* of an x and a weight where the loop over k reads them: 2 if widened */
+    int panel_level;   /* the cache from which that loop reads a panel, 1 or 2 */
+    size_t block_macs; /* multiply-adds of a block that surely take under 10 ms */
+    size_t (*workspace)(const pq_gemm_blocking *blocking); /* bytes, 64-byte aligned */
+    /* `block` is within weights->blocking, and `workspace` as large as that asks for. */
     void (*run)(const pq_gemm_weights *weights, const pq_gemm_block *block, void *workspace);
 };
 
@@ -53,6 +64,7 @@ struct pq_gemm_weights {
     int32_t x_zero_point;
     pq_dtype y_type;
     pq_clamp out;
+    pq_gemm_blocking blocking;
     /* As given to pack. */
     int32_t *plain_bias, *plain_multiplier;
     uint8_t *plain_shift;

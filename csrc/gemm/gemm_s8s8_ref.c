@@ -22,7 +22,7 @@ static void store(void *y, size_t index, pq_dtype type, int32_t value) {
 
 static void run(const pq_gemm_weights *weights, const pq_gemm_block *block, void *workspace) {
     (void)workspace;
-    for (size_t i = block->row_begin; i < block->row_end; i++) {
+    for (size_t i = 0; i < block->rows; i++) {
         for (size_t j = block->column_begin; j < block->column_end; j++) {
             const int64_t acc =
                 accumulate(block->x + i * block->ldx, weights->panels + j * weights->panel_size,
@@ -32,9 +32,14 @@ static void run(const pq_gemm_weights *weights, const pq_gemm_block *block, void
                                       ? (int32_t)acc
                                       : pq_requantize(acc, weights->plain_multiplier[j],
                                                       weights->plain_shift[j], weights->out);
-            store(block->y, i * block->ldy + j, weights->y_type, value);
+            store(block->y, i * block->ldy + j - block->column_begin, weights->y_type, value);
         }
     }
+}
+
+static size_t workspace_size(const pq_gemm_blocking *blocking) {
+    (void)blocking;
+    return 0;
 }
 
 /* A tile of one column and one k: the panels are w itself. */
@@ -44,9 +49,10 @@ const struct pq_gemm_s8s8_kernel pq_gemm_s8s8_ref = {
     .k_group = 1,
     .lanes = 1,
     .x_offset = 0,
-    .block_rows = 64,
-    .block_columns = 64,
+    .x_bytes = 1,
+    .w_bytes = 1,
+    .panel_level = 1,
     .block_macs = (size_t)1 << 20, /* 0.3 GMAC/s and more: under 4 ms */
-    .workspace = 0,
+    .workspace = workspace_size,
     .run = run,
 };

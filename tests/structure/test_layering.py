@@ -25,6 +25,7 @@ C_MAY_INCLUDE = {
     "include": {"pyquant"},
     "core": {"pyquant"},
     **FAMILIES,
+    "gemm": {"pyquant", "core", "elementwise"},  # a table or an add follows on each block of a product
     "derive": {"pyquant", "core", "quantize"},  # the scalar quantizer exists once
     "python": {"pyquant", "core"},
     "torch": {"pyquant", "core"},

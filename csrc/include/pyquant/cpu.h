@@ -7,6 +7,7 @@
 #define PYQUANT_CPU_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "pyquant/status.h"
@@ -33,6 +34,17 @@ typedef enum pq_isa {
 
 /* Bits present, detected once (cpuid + xgetbv, or getauxval). */
 uint32_t pq_cpu_features(void);
+
+/* Bytes of the caches that one core sees: its own level 1 data cache and level 2, and a level 3
+ * that it may share. Never 0: where the system does not tell, sizes that most cores have. */
+typedef struct pq_cache_sizes {
+    size_t l1d, l2, l3;
+} pq_cache_sizes;
+
+pq_cache_sizes pq_cpu_caches(void);
+/* Test hook: what pq_cpu_caches returns from now on; NULL: the truth again. Results do not depend
+ * on it. Not for use while other threads pack or run. */
+void pq_cpu_caches_set(const pq_cache_sizes *sizes);
 
 /* "ref", "avx2", "avx512", "avx512vnni", "neon", "neondot". */
 const char *pq_isa_name(pq_isa isa);

@@ -63,7 +63,7 @@ PQ_NODISCARD pq_status pq_gemm_s8s8(const pq_exec *exec, size_t m, const int8_t 
                                     const pq_gemm_weights *weights, void *y, size_t ldy);
 
 /* The same with the caller's workspace of pq_gemm_workspace bytes (64-byte aligned; the size
- * depends on the kernel and on exec->num_threads, not on m, n or k): no allocation in a call. */
+ * depends on the weights and on exec->num_threads, not on m): no allocation in a call. */
 size_t pq_gemm_workspace(const pq_exec *exec, const pq_gemm_weights *weights);
 PQ_NODISCARD pq_status pq_gemm_s8s8_in(const pq_exec *exec, size_t m, const int8_t *x, size_t ldx,
                                        const pq_gemm_weights *weights, void *y, size_t ldy,

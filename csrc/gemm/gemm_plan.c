@@ -1,0 +1,116 @@
+#include "gemm/gemm_plan.h"
+
+#include <assert.h>
+
+/* Below this many multiply-adds (some 50 us) another thread costs more than it brings. */
+#define THREAD_MACS ((size_t)1 << 19)
+
+/* k is cut in multiples of this: a cut costs a pass of the sums through memory. */
+#define K_UNIT ((size_t)64)
+
+static size_t min_size(size_t a, size_t b) {
+    return a < b ? a : b;
+}
+
+static size_t max_size(size_t a, size_t b) {
+    return a > b ? a : b;
+}
+
+static size_t clamp_size(size_t value, size_t low, size_t high) {
+    return max_size(low, min_size(value, high));
+}
+
+static size_t blocks(size_t count, size_t size) {
+    assert(size > 0);
+    return count / size + (count % size != 0);
+}
+
+/* As many whole units as fit in `size`, at least one. */
+static size_t whole(size_t size, size_t unit) {
+    return max_size(size / unit, 1) * unit;
+}
+
+/* Working sets, with room left for what else passes through:
+ *
+ *   3/4 of L1d   a panel and the row tile that meets it, over k
+ *   1/2 of L2    the rows of x that meet one panel after the other
+ *   1/4 of L2    the sums of a block between two cuts of k, or a product that is read again
+ *
+ * Kernels that read a panel from L2 (panel_level 2) take a quarter of that for it. Sizes outside
+ * the clamps are no caches that a core has to itself. */
+pq_gemm_blocking pq_gemm_blocking_of(const struct pq_gemm_s8s8_kernel *kernel, size_t n, size_t k) {
+    const pq_cache_sizes caches = pq_cpu_caches();
+    const size_t l1 = clamp_size(caches.l1d, (size_t)1 << 12, (size_t)1 << 18);
+    const size_t l2 = clamp_size(caches.l2, (size_t)1 << 15, (size_t)1 << 22);
+    const size_t panel = kernel->column_tile * kernel->w_bytes;
+    const size_t tile = kernel->row_tile * kernel->x_bytes;
+    const size_t room = kernel->panel_level == 1 ? l1 / 4 * 3 / (panel + tile) : l2 / 4 / panel;
+    const size_t most = whole(room, K_UNIT), cuts = max_size(blocks(k, most), 1);
+    pq_gemm_blocking b = {.k = whole(blocks(k, cuts) + K_UNIT - 1, K_UNIT)};
+    b.rows = whole(min_size(l2 / 2 / (b.k * kernel->x_bytes), 1024), kernel->row_tile);
+    b.read_columns = whole(l2 / 4 / sizeof(int32_t) / b.rows, kernel->column_tile);
+    b.columns = b.read_columns;
+    if (cuts == 1) {
+        b.columns = max_size(whole(n + kernel->column_tile - 1, kernel->column_tile), b.columns);
+    } else {
+        b.sums = b.rows * b.columns;
+    }
+    return b;
+}
+
+/* Multiply-adds of m x n x k, or SIZE_MAX where that is too many to count. */
+static size_t macs(size_t m, size_t n, size_t k) {
+    size_t area, volume;
+    return pq_mul_size(m, n, &area) && pq_mul_size(area, k, &volume) ? volume : SIZE_MAX;
+}
+
+/* Half of `size`, a multiple of `tile`, at least one tile. */
+static size_t halve(size_t size, size_t tile) {
+    const size_t half = blocks(size / 2, tile) * tile;
+    return half < size && half > 0 ? half : min_size(size, tile);
+}
+
+/* The most equal cut of `count` into as many blocks as `size` makes, in whole tiles. */
+static size_t balance(size_t count, size_t size, size_t tile) {
+    return min_size(blocks(blocks(count, blocks(count, size)), tile) * tile, size);
+}
+
+/* Halves the longer side: a block reads (and may widen) rows + columns for rows * columns products.
+ * False if it is a tile already. */
+static bool cut(pq_gemm_plan *p, const struct pq_gemm_s8s8_kernel *kernel) {
+    const bool columns = p->columns > kernel->column_tile, rows = p->rows > kernel->row_tile;
+    if (columns && (p->columns >= p->rows || !rows)) {
+        p->columns = halve(p->columns, kernel->column_tile);
+    } else if (rows) {
+        p->rows = halve(p->rows, kernel->row_tile);
+    }
+    return columns || rows;
+}
+
+pq_gemm_plan pq_gemm_plan_of(const pq_gemm_weights *weights, size_t m, size_t max_columns,
+                             int threads) {
+    const struct pq_gemm_s8s8_kernel *kernel = weights->kernel;
+    const size_t n = weights->n, depth = max_size(weights->k, 1);
+    const size_t columns = min_size(weights->blocking.columns, max_columns);
+    pq_gemm_plan p = {.rows = min_size(m, weights->blocking.rows),
+                      .columns =
+                          min_size(columns, blocks(n, kernel->column_tile) * kernel->column_tile)};
+    while (macs(p.rows, p.columns, depth) > kernel->block_macs && cut(&p, kernel)) {
+    }
+    while (macs(p.rows, p.columns, depth) > kernel->block_macs && p.rows > 1) {
+        p.rows /= 2;
+    }
+    /* Three blocks a thread bound the wait for the last one to a third. */
+    const bool share = threads > 1 && macs(m, n, depth) > 2 * THREAD_MACS;
+    const size_t wanted = share ? 3 * (size_t)threads : 1;
+    while (blocks(m, p.rows) * blocks(n, p.columns) < wanted && cut(&p, kernel)) {
+    }
+    p.rows = balance(m, p.rows, min_size(p.rows, kernel->row_tile));
+    p.columns = balance(n, p.columns, kernel->column_tile);
+    p.row_blocks = blocks(m, p.rows);
+    p.column_blocks = blocks(n, p.columns);
+    const size_t block = macs(p.rows, p.columns, depth);
+    assert(block > 0);
+    p.grain = block < THREAD_MACS ? THREAD_MACS / block : 1;
+    return p;
+}

@@ -1,0 +1,150 @@
+/* A random gemm, an oracle that uses none of the project's arithmetic, and the kernels to try. */
+#ifndef PYQUANT_TESTS_GEMM_CASE_H
+#define PYQUANT_TESTS_GEMM_CASE_H
+
+#include "check.h"
+#include "core/dispatch.h"
+#include "gemm/gemm_s8s8_kernel.h"
+
+static char message[256];
+
+typedef struct problem {
+    size_t m, n, k, ldx, ldy;
+    int8_t *x, *w;
+    int32_t *bias, *multiplier;
+    uint8_t *shift;
+    pq_gemm_pack_args args;
+} problem;
+
+/* Exactly as large as promised, so that AddressSanitizer sees one byte too many. */
+static inline void *exact(size_t size) {
+    void *block = malloc(size == 0 ? 1 : size);
+    if (block == NULL) {
+        abort();
+    }
+    return block;
+}
+
+static inline size_t x_size(const problem *p) {
+    return p->m == 0 ? 0 : (p->m - 1) * p->ldx + p->k;
+}
+
+static inline size_t y_size(const problem *p) {
+    return p->m == 0 ? 0 : (p->m - 1) * p->ldy + p->n;
+}
+
+enum { RANDOM, LOWEST, HIGHEST, SPREADS };
+
+static inline int8_t draw(uint64_t *seed, int spread) {
+    return spread == LOWEST    ? INT8_MIN
+           : spread == HIGHEST ? INT8_MAX
+                               : (int8_t)check_random_in(seed, -128, 127);
+}
+
+/* Multipliers of which about half the outputs are inside the clamp, some columns at the ends of
+ * what is allowed. */
+static inline void draw_columns(problem *p, uint64_t *seed) {
+    const int64_t room = (INT64_C(1) << 31) - 1 - 255 * 128 * (int64_t)p->k;
+    for (size_t j = 0; j < p->n; j++) {
+        p->bias[j] = (int32_t)check_random_in(seed, -room, room) >> check_random_in(seed, 0, 30);
+        p->multiplier[j] = (int32_t)check_random_in(seed, 1 << 30, INT32_MAX);
+        p->shift[j] = (uint8_t)check_random_in(seed, 33, 46);
+        switch (check_random_in(seed, 0, 15)) {
+        case 0: p->shift[j] = 1; break;
+        case 1: p->shift[j] = 62; break;
+        case 2: p->multiplier[j] = 1 << 30; break;
+        case 3: p->multiplier[j] = INT32_MAX; break;
+        case 4: p->bias[j] = (int32_t)room; break;
+        case 5: p->bias[j] = (int32_t)-room; break;
+        default: break;
+        }
+    }
+}
+
+static inline problem make_problem(uint64_t *seed, size_t m, size_t n, size_t k, pq_dtype type,
+                                   int spread) {
+    problem p = {.m = m, .n = n, .k = k, .ldx = k, .ldy = n};
+    if (check_random(seed) % 2 == 0) {
+        p.ldx += (size_t)check_random_in(seed, 0, 9);
+        p.ldy += (size_t)check_random_in(seed, 0, 9);
+    }
+    p.x = exact(x_size(&p));
+    p.w = exact(n * k);
+    p.bias = exact(4 * n);
+    p.multiplier = exact(4 * n);
+    p.shift = exact(n);
+    for (size_t i = 0; i < x_size(&p); i++) {
+        p.x[i] = draw(seed, spread);
+    }
+    for (size_t i = 0; i < n * k; i++) {
+        p.w[i] = draw(seed, spread == RANDOM || check_random(seed) % 4 != 0 ? spread : RANDOM);
+    }
+    draw_columns(&p, seed);
+    const int32_t limit = type == PQ_S8 ? 128 : 32768;
+    const int32_t low = (int32_t)check_random_in(seed, -limit, 0);
+    const int32_t high = (int32_t)check_random_in(seed, low, limit - 1);
+    p.args = (pq_gemm_pack_args){.n = n,
+                                 .k = k,
+                                 .w = p.w,
+                                 .bias = check_random(seed) % 4 == 0 ? NULL : p.bias,
+                                 .multiplier = type == PQ_S32 ? NULL : p.multiplier,
+                                 .shift = type == PQ_S32 ? NULL : p.shift,
+                                 .x_zero_point = (int32_t)check_random_in(seed, -128, 127),
+                                 .y_type = type,
+                                 .out = {(int32_t)check_random_in(seed, low, high), low, high}};
+    return p;
+}
+
+static inline void free_problem(problem *p) {
+    free(p->x);
+    free(p->w);
+    free(p->bias);
+    free(p->multiplier);
+    free(p->shift);
+}
+
+/* The equation of gemm.h, without any of the project's arithmetic. floor(t / 2^s) by division. */
+static inline int64_t oracle_at(const problem *p, size_t i, size_t j) {
+    int64_t acc = p->args.bias == NULL ? 0 : p->args.bias[j];
+    for (size_t q = 0; q < p->k; q++) {
+        acc += ((int64_t)p->x[i * p->ldx + q] - p->args.x_zero_point) * p->w[j * p->k + q];
+    }
+    if (p->args.y_type == PQ_S32) {
+        return acc;
+    }
+    const int64_t half = INT64_C(1) << (p->shift[j] - 1), unit = 2 * half;
+    const int64_t sum = acc * p->multiplier[j] + half;
+    const int64_t value = sum / unit - (sum % unit < 0) + p->args.out.zero_point;
+    return value < p->args.out.quant_min   ? p->args.out.quant_min
+           : value > p->args.out.quant_max ? p->args.out.quant_max
+                                           : value;
+}
+
+static inline int64_t element(const void *y, size_t i, pq_dtype type) {
+    return type == PQ_S8    ? ((const int8_t *)y)[i]
+           : type == PQ_S16 ? ((const int16_t *)y)[i]
+                            : ((const int32_t *)y)[i];
+}
+
+/* Emulated kernels run everywhere, native ones where the machine has them. */
+static inline bool runs_here(pq_isa isa) {
+#ifdef PQ_TEST_SIMDE
+    return isa == PQ_ISA_REF || isa == PQ_ISA_AVX512 || isa == PQ_ISA_AVX512VNNI ||
+           pq_isa_eligible(isa, 0);
+#else
+    pq_kernel_row rows[256];
+    const int count = pq_kernel_rows(rows, 256);
+    for (int i = 0; i < count; i++) {
+        if (rows[i].isa == isa && strcmp(rows[i].op, "gemm_s8s8") == 0) {
+            return rows[i].eligible;
+        }
+    }
+    return false;
+#endif
+}
+
+static inline const struct pq_gemm_s8s8_kernel *kernel_of(int isa) {
+    return runs_here((pq_isa)isa) ? pq_kernel_find(PQ_KERNEL_OP_gemm_s8s8, (pq_isa)isa) : NULL;
+}
+
+#endif
