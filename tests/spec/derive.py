@@ -33,6 +33,14 @@ class Gemm:
 
 
 @dataclass(frozen=True)
+class GroupScale:
+    """One scale a column, and one factor [n][groups] a group: a group's weights lie scale * factor apart."""
+
+    scale: list[float]
+    factor: list[list[int]]
+
+
+@dataclass(frozen=True)
 class LayerNorm:
     epsilon: int
     gain: list[int]
@@ -95,6 +103,76 @@ def gemm(
         biases.append(integer_bias)
         requant.append(dyadic(accumulator_scale / y_scale))
     return Gemm(rows, biases, requant)
+
+
+def groups_of(row: Sequence[float], group_size: int) -> list[Sequence[float]]:
+    """The weights of a column cut into groups; the last one may be short."""
+    return [row[p : p + group_size] for p in range(0, len(row), group_size)]
+
+
+def group_factor_max(quant_max: int, k: int) -> int:
+    """So that k products of factor * quant_max * 255 stay below 2^30, as the bias does (derive.h)."""
+    return max(1, min(255, (2**30 - 1) // (255 * quant_max * max(k, 1))))
+
+
+def group_scale(
+    w: Sequence[Sequence[float]],
+    bias: Sequence[float] | None,
+    wanted: Sequence[Sequence[float]] | None,
+    group_size: int,
+    x_scale: float,
+    bits: int,
+) -> GroupScale:
+    """Each group's own scale (wanted, or absmax / quant_max) as a small multiple of its column's
+    (pq_derive_group_scale).
+
+    The column's scale is such that its widest group gets the largest factor: relative to that, the scales of
+    the others are off by at most half of 1 / factor.
+    """
+    check_scale(x_scale)
+    quant_max = 2 ** (bits - 1) - 1
+    scales, factors = [], []
+    for column, row in enumerate(w):
+        if wanted is None:
+            own = [max(abs(v) for v in group) / quant_max for group in groups_of(row, group_size)]
+        else:
+            own = list(wanted[column])
+            for scale in own:
+                check_scale(scale)
+        largest = group_factor_max(quant_max, len(row))
+        bias_size = abs(bias[column]) if bias is not None else 0.0
+        real = max(max(own, default=0.0) / largest, bias_size / (x_scale * 2.0**30))
+        scale = min(max(float32(real), SCALE_MIN), SCALE_MAX) if real > 0 else 1.0
+        scales.append(scale)
+        factors.append([min(max(rne(g / scale), 1), largest) for g in own])
+    return GroupScale(scales, factors)
+
+
+def gemm_s8s4(
+    w: Sequence[Sequence[float]],
+    bias: Sequence[float] | None,
+    scales: GroupScale,
+    group_size: int,
+    bits: int,
+    x_scale: float,
+    y_scale: float,
+) -> Gemm:
+    """As `gemm`, a weight quantized on float32(s_w * factor) of its group (pq_derive_gemm_s8s4)."""
+    quant_max = 2 ** (bits - 1) - 1
+    plain = gemm([[] for _ in w], bias, scales.scale, bits, x_scale, y_scale)  # bias and multipliers
+    rows = []
+    for column, row in enumerate(w):
+        integers: list[int] = []
+        size = 0
+        for group, factor in zip(groups_of(row, group_size), scales.factor[column], strict=True):
+            grid = Affine(float32(scales.scale[column] * factor), 0, -quant_max, quant_max)
+            quantized = [quantize(v, grid) for v in group]
+            size += factor * sum(abs(v) for v in quantized)
+            integers += quantized
+        if abs(plain.bias[column]) + 255 * size > INT32_MAX:
+            raise OverflowError(f"column {column} may overflow int32")
+        rows.append(integers)
+    return Gemm(rows, plain.bias, plain.requant)
 
 
 def exp2_entry(pmax: int, j: int) -> int:

@@ -10,7 +10,7 @@ import pytest
 from scipy import special
 
 from tests.spec import derive, functions
-from tests.spec.numbers import Affine, Dyadic, dyadic, float32
+from tests.spec.numbers import INT32_MAX, Affine, Dyadic, dyadic, float32
 
 S8 = (-128, 127)
 UNIT = Affine(1.0, 0, *S8)
@@ -49,6 +49,41 @@ def test_gemm_refuses_a_column_that_may_overflow() -> None:
 def test_weights_are_narrow_range() -> None:
     assert derive.gemm([[-200.0, 200.0]], None, [1.0], 8, 1.0, 1.0).w == [[-127, 127]]
     assert derive.gemm([[-200.0, 200.0]], None, [1.0], 2, 1.0, 1.0).w == [[-1, 1]]
+
+
+def test_group_scales_by_hand() -> None:
+    # absmax / 7 = 255, 1, 0: the column's scale is 255 / 255, the factors 255, 1 and at least 1
+    w = [[1785.0, 3.0, 0.0, 0.0, -7.0, 0.0, 0.0, 0.0, 0.0]]
+    got = derive.group_scale(w, None, None, 4, 0.5, 4)
+    assert got == derive.GroupScale([1.0], [[255, 1, 1]])
+    # on the scales 255, 1, 1; 127.5 is half a step of the first and goes to the even 0
+    quantized = derive.gemm_s8s4([[1785.0, 127.5, 0, 0, -7.0, 2.5, 0, 0, 1.0]], None, got, 4, 4, 0.5, 1.0)
+    assert quantized.w == [[7, 0, 0, 0, -7, 2, 0, 0, 1]]
+    assert quantized.requant == [dyadic(0.5)]
+    # 2 / 7 * 255 = 72.86; a bias of 2^40 asks for 2048 and leaves every factor at 1
+    assert derive.group_scale([[7.0, 0, 0, 0, 2.0]], None, None, 4, 0.5, 4).factor == [[255, 73]]
+    assert derive.group_scale([[7.0, 0, 0, 0, 2.0]], [2.0**40], None, 4, 0.5, 4) == derive.GroupScale(
+        [2048.0], [[1, 1]]
+    )
+    assert derive.group_scale([[7.0, 0, 0, 0, 2.0]], None, [[510.0, 3.0]], 4, 0.5, 4) == derive.GroupScale(
+        [2.0], [[255, 2]]
+    )  # 1.5 to the even 2
+    assert derive.group_scale([[]], None, None, 4, 0.5, 4) == derive.GroupScale([1.0], [[]])
+
+
+def test_the_group_factor_leaves_room_for_the_bias() -> None:
+    """255 * 7 * factor * k and |bias| <= 2^30 together fit int32, whatever the weights."""
+    for k, want in ((1, 255), (2358, 255), (2359, 254), (4096, 146), (601_539, 1), (10**6, 1)):
+        factor = derive.group_factor_max(7, k)
+        assert factor == want
+        assert 255 * 7 * factor * k + 2**30 <= INT32_MAX or factor == 1
+    assert derive.group_factor_max(1, 4096) == 255
+
+
+def test_gemm_s8s4_refuses_a_column_that_may_overflow() -> None:
+    scales = derive.GroupScale([1.0], [[255, 255]])
+    with pytest.raises(OverflowError, match="column 0"):
+        derive.gemm_s8s4([[255.0] * 8], [2.0**31 - 1000], scales, 4, 4, 1.0, 1.0)
 
 
 def test_exp2_entries() -> None:
