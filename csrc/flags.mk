@@ -17,6 +17,9 @@ PQ_FLAGS_neondot = -march=armv8.2-a+dotprod
 # gcc 12 spills wide register tiles with partial redundancy elimination; clang does not know the flag.
 PQ_GCC_FLAGS_avx512 = -fno-tree-pre
 PQ_GCC_FLAGS_avx512vnni = -fno-tree-pre
+# Its first scheduling pass moves loads up until the 6 x 16 tile no longer fits the registers; constants that it
+# propagates into the tile cost one more.
+PQ_GCC_FLAGS_neondot = -fno-schedule-insns -fno-ipa-cp
 
 # The emulated test build of the AVX-512 files.
 # -Wno-psabi: 64-byte vectors passed without AVX-512 have an ABI of their own, which matters only between objects.
