@@ -62,13 +62,20 @@ static uint32_t detect(void) {
 
 #endif
 
+/* What the emulated test build can run anywhere: csrc/core/simd_avx512.h, simd_neon.h. */
+#if defined(PQ_TEST_SIMDE)
+enum { EMULATED = PQ_CPU_AVX512 | PQ_CPU_AVX512VNNI | PQ_CPU_NEON | PQ_CPU_DOTPROD };
+#else
+enum { EMULATED = 0 };
+#endif
+
 uint32_t pq_cpu_features(void) {
     enum { DETECTED = 1u << 30 };
     /* Two threads that race here compute and store the same word: no lock is needed. */
     static atomic_uint cached;
     uint32_t features = atomic_load_explicit(&cached, memory_order_relaxed);
     if (features == 0) {
-        features = detect() | DETECTED;
+        features = detect() | EMULATED | DETECTED;
         atomic_store_explicit(&cached, features, memory_order_relaxed);
     }
     return features & ~(uint32_t)DETECTED;
