@@ -21,16 +21,33 @@ typedef uint32_t pq_softmax_ref_fn(const pq_softmax *softmax, size_t n, const in
 /* A score that marks an excluded key in a panel: no true score is that low (|score| < 2^31). */
 #define PQ_SCORE_EXCLUDED INT32_MIN
 
-/* Keys that a wide softmax takes in one step. */
+/* Keys that a wide softmax of x86 takes in one step; AVX-512 takes two of them where weights are
+ * bytes. */
 enum { PQ_SOFTMAX_STEP = 32 };
 
-/* A wide form: in place over a panel row of n scores, n a multiple of PQ_SOFTMAX_STEP. None of the
- * first `plain` is excluded; the others may be PQ_SCORE_EXCLUDED. Leaves n weights as s16 at the
- * start of the row (pmax < 2^15). The row is 32-byte aligned. */
-typedef uint32_t pq_softmax_panel_fn(const pq_softmax *softmax, size_t n, size_t plain,
-                                     int32_t *row);
+/* Some rows of scores, `stride` s32 apart, each of n scores; n is a multiple of the step and may be
+ * 0. None of the first plain[i] scores of row i is excluded, the others may be PQ_SCORE_EXCLUDED.
+ * Rows are aligned to 64 bytes. */
+typedef struct pq_softmax_panel {
+    size_t rows, n, stride;
+    int32_t *scores;
+    const size_t *plain;
+    uint32_t *sums; /* L of each row is written here */
+} pq_softmax_panel;
+
+/* A wide form, in place: leaves n weights at the start of each row. All rows of a block in one call,
+ * because tables and constants take as long to spread as some 100 keys. */
+typedef void pq_softmax_panel_fn(const pq_softmax *softmax, const pq_softmax_panel *panel);
+
+/* Leaves s16 (pmax < 2^15). Of every 16 keys the weights of i and i + 8 lie side by side, i = 0..7:
+ * the pairs that one multiply-add takes. */
+pq_softmax_panel_fn pq_softmax_table_avx2;
+
+/* Pairs of that order that hold the first n keys. */
+static inline size_t pq_softmax_pairs(size_t n) {
+    return n / 16 * 8 + (n % 16 < 8 ? n % 16 : 8);
+}
 
 pq_softmax_ref_fn pq_softmax_table_ref; /* PQ_SOFTMAX_TABLE16 and PQ_SOFTMAX_TABLE8 */
-pq_softmax_panel_fn pq_softmax_table_avx2;
 
 #endif
