@@ -16,10 +16,6 @@ static size_t max_size(size_t a, size_t b) {
     return a > b ? a : b;
 }
 
-static size_t clamp_size(size_t value, size_t low, size_t high) {
-    return max_size(low, min_size(value, high));
-}
-
 static size_t blocks(size_t count, size_t size) {
     assert(size > 0);
     return count / size + (count % size != 0);
@@ -30,22 +26,23 @@ static size_t whole(size_t size, size_t unit) {
     return max_size(size / unit, 1) * unit;
 }
 
-/* Working sets, with room left for what else passes through:
+/* Shares of L2, the cache that a core has to itself:
  *
- *   3/4 of L1d   a panel and the row tile that meets it, over k
- *   1/2 of L2    the rows of x that meet one panel after the other
- *   1/4 of L2    the sums of a block between two cuts of k, or a product that is read again
+ *   1/2   a panel and MANY row tiles of x, over k: how k is cut
+ *   1/2   all rows of x of a block, which meet one panel after the other
+ *   1/4   the sums of a block between two cuts of k, or a product that is read again
  *
- * Kernels that read a panel from L2 (panel_level 2) take a quarter of that for it. Sizes outside
- * the clamps are no caches that a core has to itself. */
+ * L1 does not matter: where a panel and a row tile did not fit into it, kernels were as fast
+ * (panels of 50 KB beside 32 KB of L1d, Zen 1), since each load of a panel serves a whole row tile
+ * and comes in order. Sizes outside the clamp are no caches that a core has to itself. */
 pq_gemm_blocking pq_gemm_blocking_of(const struct pq_gemm_s8s8_kernel *kernel, size_t n, size_t k) {
-    const pq_cache_sizes caches = pq_cpu_caches();
-    const size_t l1 = clamp_size(caches.l1d, (size_t)1 << 12, (size_t)1 << 18);
-    const size_t l2 = clamp_size(caches.l2, (size_t)1 << 15, (size_t)1 << 22);
+    enum { MANY = 8 };
+    const size_t known = pq_cpu_caches().l2;
+    const size_t l2 = max_size((size_t)1 << 15, min_size(known, (size_t)1 << 22));
     const size_t panel = kernel->column_tile * kernel->w_bytes;
     const size_t tile = kernel->row_tile * kernel->x_bytes;
-    const size_t room = kernel->panel_level == 1 ? l1 / 4 * 3 / (panel + tile) : l2 / 4 / panel;
-    const size_t most = whole(room, K_UNIT), cuts = max_size(blocks(k, most), 1);
+    const size_t most = whole(l2 / 2 / (panel + MANY * tile), K_UNIT);
+    const size_t cuts = max_size(blocks(k, most), 1);
     pq_gemm_blocking b = {.k = whole(blocks(k, cuts) + K_UNIT - 1, K_UNIT)};
     b.rows = whole(min_size(l2 / 2 / (b.k * kernel->x_bytes), 1024), kernel->row_tile);
     b.read_columns = whole(l2 / 4 / sizeof(int32_t) / b.rows, kernel->column_tile);

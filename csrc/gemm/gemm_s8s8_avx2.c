@@ -177,7 +177,6 @@ const struct pq_gemm_s8s8_kernel pq_gemm_s8s8_avx2 = {
     .x_offset = 0,
     .x_bytes = 2,
     .w_bytes = 2,
-    .panel_level = 1,
     .block_macs = (size_t)1 << 26, /* 16 GMAC/s on the slowest CPU met: 4 ms */
     .workspace = workspace_size,
     .run = run,

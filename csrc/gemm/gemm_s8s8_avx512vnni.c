@@ -8,9 +8,6 @@
  * registers. Per four k: 4 weight loads and 6 broadcasts for 24 vpdpbusd. x is read in
  * place, row by row, four bytes at a time. (gcc 12 spills the tile unless built with -fno-tree-pre:
  * csrc/flags.mk.)
- *
- * The panel is read from L2: its 64-byte loads, one for six vpdpbusd, do not need L1, which would
- * hold k = 350 only.
  */
 #include <stdbool.h>
 #include <string.h>
@@ -133,7 +130,6 @@ const struct pq_gemm_s8s8_kernel pq_gemm_s8s8_avx512vnni = {
     .x_offset = 128,
     .x_bytes = 1,
     .w_bytes = 1,
-    .panel_level = 2,
     .block_macs = (size_t)1 << 27, /* 3 ms at 50 GMAC/s, a fifth of what such CPUs do */
     .workspace = workspace_size,
     .run = run,

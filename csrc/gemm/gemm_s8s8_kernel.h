@@ -49,9 +49,7 @@ typedef struct pq_gemm_blocking {
 struct pq_gemm_s8s8_kernel {
     size_t row_tile, column_tile, k_group, lanes;
     int32_t x_offset;
-    size_t x_bytes,
-        w_bytes;       /* of an x and a weight where the loop over k reads them: 2 if widened */
-    int panel_level;   /* the cache from which that loop reads a panel, 1 or 2 */
+    size_t x_bytes, w_bytes; /* an x and a weight where the loop over k reads them: 2 if widened */
     size_t block_macs; /* multiply-adds of a block that surely take under 10 ms */
     size_t (*workspace)(const pq_gemm_blocking *blocking); /* bytes, 64-byte aligned */
     /* `block` is within weights->blocking, and `workspace` as large as that asks for. */

@@ -51,7 +51,6 @@ const struct pq_gemm_s8s8_kernel pq_gemm_s8s8_ref = {
     .x_offset = 0,
     .x_bytes = 1,
     .w_bytes = 1,
-    .panel_level = 1,
     .block_macs = (size_t)1 << 20, /* 0.3 GMAC/s and more: under 4 ms */
     .workspace = workspace_size,
     .run = run,
