@@ -1,79 +1,159 @@
-"""A DeiT-S-size ViT (384 wide, 12 deep, 197 tokens, random weights): the integer engine beside torch float32.
+"""A DeiT-S-size ViT (384 wide, 12 deep, 6 heads, 197 tokens; random weights): float32 image, float32 logits.
 
-Check, then time: the engine must give the simulation's outputs bit for bit before a clock is read.
-
-    python benchmarks/bench_vit.py [--rounds N] [--threads N] [--batch N] [--quick]
+All of it counts: quantizing the image, the integer program, dequantizing the logits. For each peer too.
 """
 
 from __future__ import annotations
 
-import argparse
-import statistics
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
-import harness
+import pyquant as pq
+from benchmarks import peers
+from benchmarks.probe import multiply_add
+from benchmarks.workload import OURS, Row, Settings
+from pyquant import _C
+
+__all__ = ["TITLE", "rows"]
+
+TITLE = "ViT of DeiT-S size, W8A8, all integer"
+
+BATCHES = (1, 8)
+DEIT_S = {
+    "hidden_size": 384,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 6,
+    "intermediate_size": 1536,
+    "num_labels": 1000,
+}
+TINY = {
+    "hidden_size": 32,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 64,
+    "num_labels": 10,
+    "image_size": 32,
+}
+SECONDS = 45.0  # for a row: one call takes as long as a hundred of the other workloads'
 
 
-def main() -> None:
-    """Run and save."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--batch", type=int, default=1)
-    parser.add_argument("--quick", action="store_true", help="few rounds, and save nothing")
-    options = parser.parse_args()
-    harness.tune_malloc()
+def rows(settings: Settings) -> dict[str, Callable[[], Row]]:
+    """One row a batch size."""
+    batches = BATCHES[:1] if settings.tiny else BATCHES
+    return {f"batch {batch}": partial(row, settings, batch) for batch in batches}
 
-    import numpy as np
+
+def network(sizes: dict[str, int], attention: str = "sdpa") -> Any:
+    """The ViT, as a function of the image alone; the same weights each time."""
     import torch
     from transformers import ViTConfig, ViTForImageClassification
 
-    import pyquant as pq
+    class Logits(torch.nn.Module):
+        def __init__(self, model: torch.nn.Module) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.model(x).logits
 
     torch.manual_seed(0)
-    torch.set_num_threads(options.threads)
-    model = ViTForImageClassification(
-        ViTConfig(
-            hidden_size=384,
-            num_hidden_layers=12,
-            num_attention_heads=6,
-            intermediate_size=1536,
-            num_labels=1000,
-        )
-    ).eval()
-    prepared = pq.quantize(model, [torch.randn(2, 3, 224, 224)], progress=False)
-    engine = pq.convert(prepared)
-    engine.set_num_threads(options.threads)
-    x = torch.randn(options.batch, 3, 224, 224)
+    model = ViTForImageClassification(ViTConfig(**sizes, attn_implementation=attention)).eval()
     with torch.no_grad():
-        same = np.array_equal(prepared(x).logits.numpy(), engine(x)["logits"])
-    if not same:
-        raise SystemExit("engine and simulation differ: nothing was timed")
+        for (
+            parameter
+        ) in model.parameters():  # biases and norms are initialized to 0 and 1: no work for scales
+            parameter.add_(torch.randn_like(parameter), alpha=0.02)
+    return Logits(model).eval()
 
-    before = harness.probe()
-    with torch.inference_mode():
-        times = harness.paired(
-            {"torch float32": lambda: model(x), "pyquant engine": lambda: engine(x)},
-            3 if options.quick else options.rounds,
+
+def multiply_adds(sizes: dict[str, int]) -> int:
+    """Of one image: patches, layers with their attention, and the head."""
+    width, inner = sizes["hidden_size"], sizes["intermediate_size"]
+    patches = (sizes.get("image_size", 224) // 16) ** 2
+    tokens = patches + 1
+    layer = tokens * (4 * width * width + 2 * width * inner) + 2 * tokens * tokens * width
+    return patches * 3 * 16 * 16 * width + sizes["num_hidden_layers"] * layer + width * sizes["num_labels"]
+
+
+def engine_of(settings: Settings, model: Any, size: int, config: str) -> tuple[Any, Any]:
+    """The prepared model and its engine, calibrated on two images of noise."""
+    import torch
+
+    torch.manual_seed(1)
+    with torch.enable_grad():
+        prepared = pq.quantize(model, [torch.randn(2, 3, size, size)], config=config, progress=False)
+    engine = pq.convert(prepared)
+    engine.set_num_threads(settings.threads)
+    return prepared, engine
+
+
+def row(settings: Settings, batch: int) -> Row:
+    """The engine with 8-bit and with 4-bit weights, beside whole-model peers."""
+    import torch
+
+    sizes = TINY if settings.tiny else DEIT_S
+    size = sizes.get("image_size", 224)
+    model = network(sizes)
+    prepared, engine = engine_of(settings, model, size, "W8A8")
+    torch.manual_seed(2)
+    x = torch.randn(batch, 3, size, size)
+    constants = sum(v.nbytes for v in engine._constants.values())
+    made = Row(
+        f"batch {batch}",
+        settings,
+        work=batch * multiply_adds(sizes),
+        unit="MAC",
+        traffic=constants + 4.0 * x.numel() + 4.0 * batch * sizes["num_labels"],
+        limit=multiply_add(_C.isa_active(), 8),
+        expected=model(x).numpy(),
+        seconds=min(settings.seconds * 5, SECONDS),
+    )
+    y = engine(x)
+    made.equal(y, prepared(x).numpy(), "the logits of the simulation, bit for bit")
+    made.ours(lambda: engine(x), result=y)
+    if settings.threads > 1:
+        # The same engine would change its number of threads from call to call.
+        single = pq.IntegerModel.from_bytes(engine.to_bytes())
+        single.set_num_threads(1)
+        made.ours(lambda: single(x), "pyquant, 1 thread")
+    prepared4, engine4 = engine_of(settings, model, size, "W4A8")
+    y4 = engine4(x)
+    made.equal(y4, prepared4(x).numpy(), "those of W4A8")
+    made.ours(lambda: engine4(x), f"{OURS}, W4A8", result=y4)
+    add_peers(made, sizes, model, x)
+    return made
+
+
+def add_peers(row: Row, sizes: dict[str, int], model: Any, x: Any) -> None:
+    """Whole models, converted by each library's own tools; calibrated on the image that is timed."""
+    threads, key = (
+        row.settings.threads,
+        f"vit-{'-'.join(map(str, sizes.values()))}-{row.name.replace(' ', '')}",
+    )
+    row.peer("torch float32", lambda: peers.torch_float.eager(model, x))
+    row.peer("torch float32, compiled", lambda: peers.torch_float.compiled(model, x), heavy=True)
+    row.peer("FBGEMM dynamic INT8", lambda: peers.torch_int8.dynamic(model, x, "fbgemm"), heavy=True)
+    # Written-out attention: the exporter's form of SDPA tests each row for NaN, which costs time for nothing.
+    written_out = partial(network, sizes, "eager")
+    for name, weights in (("float32", None), ("u8u8", "u8"), ("u8s8", "s8")):
+        row.peer(
+            f"ONNX Runtime {name}",
+            lambda weights=weights: peers.ort.module(written_out(), [x], key, weights, threads),
+            heavy=True,
         )
-    after = harness.probe()
-    speedup = harness.ratio(times, "torch float32", "pyquant engine")
-    result = {
-        "what": __doc__.splitlines()[0],
-        "machine": harness.machine(),
-        "threads": options.threads,
-        "batch": options.batch,
-        "probe before": before,
-        "probe after": after,
-        "seconds": times,
-        "torch float32 / pyquant engine": speedup,
-    }
-    print(f"engine == simulation: {same}; probe {before}")
-    for name, seconds in times.items():
-        print(f"{name:16s} {1e3 * statistics.median(seconds):8.1f} ms (min {1e3 * min(seconds):.1f})")
-    print(f"torch float32 / engine {speedup['median']:.2f} ({speedup['low']:.2f} .. {speedup['high']:.2f})")
-    if not options.quick:
-        print(harness.save(f"vit-deit-s-batch{options.batch}-threads{options.threads}", result))
-
-
-if __name__ == "__main__":
-    main()
+    for name in ("float32", "INT8"):
+        row.peer(
+            f"OpenVINO {name}",
+            lambda name=name: peers.ov.module(model, [x], key, name == "INT8", threads),
+            heavy=True,
+        )
+    if len(x) == 1:
+        row.peer(
+            "torchao dynamic INT8, compiled",
+            lambda: peers.ao.dynamic_int8(model, x),
+            heavy=True,
+            max_rounds=2,
+        )
+    else:
+        row.gaps["torchao dynamic INT8, compiled"] = "left out: seconds an image, see batch 1"
