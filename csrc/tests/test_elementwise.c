@@ -1,15 +1,15 @@
 /* table, requantize, add, mean: numbers by hand, an int64 oracle written out from the header,
  * variants and splits against it, use in place, bad arguments. */
 #include "check.h"
-#include "core/dispatch.h"
 #include "elementwise/add_kernel.h"
 #include "elementwise/mean_kernel.h"
 #include "elementwise/requantize_kernel.h"
 #include "elementwise/table_s8_kernel.h"
 #include "pyquant/elementwise.h"
 #include "split_exec.h"
+#include "variant.h"
 
-#define MAX_ELEMENTS 70000
+#define MAX_ELEMENTS 80000
 
 static int16_t a_data[MAX_ELEMENTS], b_data[MAX_ELEMENTS], want[MAX_ELEMENTS],
     got[MAX_ELEMENTS + 1];
@@ -103,8 +103,8 @@ static void test_table(void) {
             y_want[i] = table[x[i] + 128];
         }
         for (pq_isa isa = PQ_ISA_REF; isa < PQ_ISA_COUNT; isa++) {
-            const struct pq_table_s8_kernel *kernel = pq_kernel_find(PQ_KERNEL_OP_table_s8, isa);
-            if (kernel != NULL && pq_isa_eligible(isa, 0)) {
+            const struct pq_table_s8_kernel *kernel = variant_of(PQ_KERNEL_OP_table_s8, isa);
+            if (kernel != NULL) {
                 memset(y, 0x55, n + 1);
                 kernel->run(n, x, table, y);
                 CHECK_SAME(y, y_want, n);
@@ -157,9 +157,8 @@ static void test_requantize(void) {
         }
         const size_t size = n * pq_dtype_size(args.y_type);
         for (pq_isa isa = PQ_ISA_REF; isa < PQ_ISA_COUNT; isa++) {
-            const struct pq_requantize_kernel *kernel =
-                pq_kernel_find(PQ_KERNEL_OP_requantize, isa);
-            if (kernel != NULL && pq_isa_eligible(isa, 0)) {
+            const struct pq_requantize_kernel *kernel = variant_of(PQ_KERNEL_OP_requantize, isa);
+            if (kernel != NULL) {
                 memset(got, 0x55, size + 1);
                 kernel->run(&args, 0, n);
                 CHECK_SAME(got, want, size);
@@ -232,8 +231,8 @@ static void test_add(void) {
         }
         const size_t size = n * pq_dtype_size(args.y_type);
         for (pq_isa isa = PQ_ISA_REF; isa < PQ_ISA_COUNT; isa++) {
-            const struct pq_add_kernel *kernel = pq_kernel_find(PQ_KERNEL_OP_add, isa);
-            if (kernel != NULL && pq_isa_eligible(isa, 0) && args.period == n) {
+            const struct pq_add_kernel *kernel = variant_of(PQ_KERNEL_OP_add, isa);
+            if (kernel != NULL && args.period == n) {
                 memset(got, 0x55, size + 1);
                 kernel->run(&args, n, a_data, b_data, got);
                 CHECK_SAME(got, want, size);
@@ -247,6 +246,74 @@ static void test_add(void) {
         }
         CHECK_OK(pq_add(&split, &args));
         CHECK_SAME(args.y, want, size);
+    }
+}
+
+/* Constants at which the exact decomposition of rescale.h turns: shifts around its limits,
+ * multipliers whose low 16 bits are at an end, zero points that make it carry. */
+static pq_dyadic rescale_dyadic(int round) {
+    static const uint8_t shifts[] = {15, 16, 17, 18, 30, 31, 32, 38, 45, 46, 47, 48};
+    static const uint32_t lows[] = {0, 1, 0x7fff, 0x8000, 0x8001, 0xffff};
+    static const uint32_t highs[] = {0x4000, 0x4001, 0x5a82, 0x7ffe, 0x7fff};
+    const uint32_t low = round % 7 < 6 ? lows[round % 7] : (uint32_t)check_random_in(&seed, 0, 65535);
+    const uint32_t high =
+        round % 3 == 0 ? highs[round / 3 % 5] : (uint32_t)check_random_in(&seed, 0x4000, 0x7fff);
+    return (pq_dyadic){.multiplier = (int32_t)(high << 16 | low),
+                       .shift = round % 2 == 0 ? shifts[round / 2 % 12]
+                                               : (uint8_t)check_random_in(&seed, 17, 46)};
+}
+
+/* Every s16 (or 256 times every s8) on every kernel, against the reference; test_requantize and
+ * test_add hold that one to the header. */
+static void test_every_input(void) {
+    enum { N = 65536 };
+    for (int i = 0; i < N; i++) {
+        a_data[i] = (int16_t)(i - 32768);
+        b_data[i] = (int16_t)((uint32_t)i * 40503u); /* odd: every s16 once */
+    }
+    for (int round = 0; round < 300; round++) {
+        const pq_dtype a_type = round & 1 ? PQ_S16 : PQ_S8, b_type = round & 2 ? PQ_S16 : PQ_S8,
+                       y_type = round & 4 ? PQ_S16 : PQ_S8;
+        const bool symmetric = round & 8;
+        const pq_dyadic m = rescale_dyadic(round);
+        const pq_clamp out = some_clamp(y_type);
+        pq_requantize_args requantize = {
+            .n = N, .x_type = a_type, .y_type = y_type, .x = a_data, .y = want};
+        requantize.x_zero_point = symmetric ? 0 : some_zero_point(a_type);
+        requantize.requant = m;
+        requantize.out = out;
+        pq_requantize_ref.run(&requantize, 0, N);
+        requantize.y = got;
+        for (pq_isa isa = PQ_ISA_AVX2; isa < PQ_ISA_COUNT; isa++) {
+            const struct pq_requantize_kernel *kernel = variant_of(PQ_KERNEL_OP_requantize, isa);
+            if (kernel != NULL) {
+                kernel->run(&requantize, 0, N);
+                CHECK_SAME(got, want, N * pq_dtype_size(y_type));
+            }
+        }
+        const int32_t other = round % 5 == 0 ? 0
+                              : round % 5 == 1
+                                  ? rescale_dyadic(round + 3).multiplier
+                                  : (int32_t)check_random_in(&seed, 0, m.multiplier);
+        pq_add_args add = {.n = N,
+                           .period = N,
+                           .a_type = a_type,
+                           .b_type = b_type,
+                           .y_type = y_type,
+                           .a_zero_point = requantize.x_zero_point,
+                           .b_zero_point = symmetric ? 0 : some_zero_point(b_type),
+                           .a_multiplier = round & 16 ? m.multiplier : other,
+                           .b_multiplier = round & 16 ? other : m.multiplier,
+                           .shift = m.shift,
+                           .out = out};
+        pq_add_ref.run(&add, N, a_data, b_data, want);
+        for (pq_isa isa = PQ_ISA_AVX2; isa < PQ_ISA_COUNT; isa++) {
+            const struct pq_add_kernel *kernel = variant_of(PQ_KERNEL_OP_add, isa);
+            if (kernel != NULL) {
+                kernel->run(&add, N, a_data, b_data, got);
+                CHECK_SAME(got, want, N * pq_dtype_size(y_type));
+            }
+        }
     }
 }
 
@@ -283,15 +350,21 @@ static void test_mean(void) {
     CHECK_OK(pq_mean(&exec, &args));
     CHECK_EQ(y2[0], 2);
     CHECK_EQ(y2[1], -1);
-    static const size_t inners[] = {1, 1, 2, 7, 8, 9, 31, 32, 33, 61, 97, 0};
-    static const size_t reduces[] = {1, 2, 3, 15, 16, 17, 49, 197};
+    static const size_t inners[] = {1, 1, 2, 15, 16, 17, 31, 32, 33, 65, 97, 0};
+    static const size_t reduces[] = {1, 2, 3, 16, 197, 253, 254, 255};
     for (int round = 0; round < 500; round++) {
-        const bool longest = round % 100 == 0; /* the bound on the sum, with all values at an end */
+        /* The bound on the sum, with all values at an end: as many rows as there may be, and as
+         * there is room for beside a vector of columns. */
+        const bool longest = round % 100 == 0, tall = round % 100 == 50;
         args = (pq_mean_args){.outer = longest ? 1 : (size_t)check_random_in(&seed, 0, 3),
-                              .reduce = longest ? INT16_MAX : reduces[check_random_in(&seed, 0, 7)],
-                              .inner = longest ? 1 + (size_t)round / 100 % 2 : inners[round % 12],
-                              .x_type = round & 1 ? PQ_S16 : PQ_S8,
-                              .y_type = round & 2 ? PQ_S16 : PQ_S8,
+                              .reduce = longest ? INT16_MAX
+                                        : tall  ? 500
+                                                : reduces[check_random_in(&seed, 0, 7)],
+                              .inner = longest ? 1 + (size_t)round / 100 % 2
+                                       : tall  ? 32
+                                               : inners[round % 12],
+                              .x_type = round / 12 % 2 == 0 ? PQ_S16 : PQ_S8,
+                              .y_type = round / 24 % 2 == 0 ? PQ_S16 : PQ_S8,
                               .x = a_data,
                               .y = got};
         args.requant = some_dyadic();
@@ -299,17 +372,18 @@ static void test_mean(void) {
         args.out = some_clamp(args.y_type);
         const size_t count = args.outer * args.inner, size = count * pq_dtype_size(args.y_type);
         fill(args.x_type, count * args.reduce, a_data);
-        if (longest) {
-            args.x_type = PQ_S16;
-            args.x_zero_point = 32767;
+        if (longest || tall) {
+            const bool narrow = tall && args.x_type == PQ_S8;
+            args.x_type = narrow ? PQ_S8 : PQ_S16;
+            args.x_zero_point = narrow ? 127 : 32767;
             for (size_t i = 0; i < count * args.reduce; i++) {
-                a_data[i] = -32768;
+                put(args.x_type, a_data, i, narrow ? -128 : -32768);
             }
         }
         mean_want(&args);
         for (pq_isa isa = PQ_ISA_REF; isa < PQ_ISA_COUNT; isa++) {
-            const struct pq_mean_kernel *kernel = pq_kernel_find(PQ_KERNEL_OP_mean, isa);
-            if (kernel != NULL && pq_isa_eligible(isa, 0)) {
+            const struct pq_mean_kernel *kernel = variant_of(PQ_KERNEL_OP_mean, isa);
+            if (kernel != NULL) {
                 memset(got, 0x55, size + 1);
                 for (size_t o = 0; o < args.outer && args.inner > 0; o++) {
                     kernel->run(&args, o, 0, args.inner);
@@ -427,6 +501,7 @@ int main(void) {
     test_table();
     test_requantize();
     test_add();
+    test_every_input();
     test_mean();
     test_messages();
     return check_finish("test_elementwise");
