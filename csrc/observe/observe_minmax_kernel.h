@@ -2,7 +2,8 @@
  *
  * Both functions return the largest |x| as a bit pattern: patterns of non-negative floats are
  * ordered as the floats are, infinity is 0x7f800000 and NaN lies above. With that in hand it does
- * not matter what min and max make of a NaN: the caller throws the result away. */
+ * not matter what min and max make of a NaN: the caller throws the result away. The sign of a zero
+ * among them does not matter either: the caller makes it +0. */
 #ifndef PYQUANT_OBSERVE_MINMAX_KERNEL_H
 #define PYQUANT_OBSERVE_MINMAX_KERNEL_H
 
