@@ -103,12 +103,8 @@ static inline void free_problem(problem *p) {
     free(p->shift);
 }
 
-/* The equation of gemm.h, without any of the project's arithmetic. floor(t / 2^s) by division. */
-static inline int64_t oracle_at(const problem *p, size_t i, size_t j) {
-    int64_t acc = p->args.bias == NULL ? 0 : p->args.bias[j];
-    for (size_t q = 0; q < p->k; q++) {
-        acc += ((int64_t)p->x[i * p->ldx + q] - p->args.x_zero_point) * p->w[j * p->k + q];
-    }
+/* What becomes of an accumulator of column j. floor(t / 2^s) by division. */
+static inline int64_t oracle_finish(const problem *p, size_t j, int64_t acc) {
     if (p->args.y_type == PQ_S32) {
         return acc;
     }
@@ -120,6 +116,15 @@ static inline int64_t oracle_at(const problem *p, size_t i, size_t j) {
                                            : value;
 }
 
+/* The equation of gemm.h, without any of the project's arithmetic. */
+static inline int64_t oracle_at(const problem *p, size_t i, size_t j) {
+    int64_t acc = p->args.bias == NULL ? 0 : p->args.bias[j];
+    for (size_t q = 0; q < p->k; q++) {
+        acc += ((int64_t)p->x[i * p->ldx + q] - p->args.x_zero_point) * p->w[j * p->k + q];
+    }
+    return oracle_finish(p, j, acc);
+}
+
 static inline int64_t element(const void *y, size_t i, pq_dtype type) {
     return type == PQ_S8    ? ((const int8_t *)y)[i]
            : type == PQ_S16 ? ((const int16_t *)y)[i]
@@ -127,20 +132,25 @@ static inline int64_t element(const void *y, size_t i, pq_dtype type) {
 }
 
 /* Emulated kernels run everywhere, native ones where the machine has them. */
-static inline bool runs_here(pq_isa isa) {
+static inline bool op_runs_here(const char *op, pq_isa isa) {
 #ifdef PQ_TEST_SIMDE
+    (void)op;
     return isa == PQ_ISA_REF || isa == PQ_ISA_AVX512 || isa == PQ_ISA_AVX512VNNI ||
            pq_isa_eligible(isa, 0);
 #else
     pq_kernel_row rows[256];
     const int count = pq_kernel_rows(rows, 256);
     for (int i = 0; i < count; i++) {
-        if (rows[i].isa == isa && strcmp(rows[i].op, "gemm_s8s8") == 0) {
+        if (rows[i].isa == isa && strcmp(rows[i].op, op) == 0) {
             return rows[i].eligible;
         }
     }
     return false;
 #endif
+}
+
+static inline bool runs_here(pq_isa isa) {
+    return op_runs_here("gemm_s8s8", isa);
 }
 
 static inline const struct pq_gemm_s8s8_kernel *kernel_of(int isa) {
