@@ -163,8 +163,8 @@ static inline int64_t pq_f64_s64(double value) {
 
 #define PQ_REDUCE(R, lane, name, A, expression) \
     static inline R name(A v) { \
-        pq_lanes x; \
-        memcpy(&x, &v, sizeof x); \
+        pq_lanes x = {{0}}; \
+        memcpy(&x, &v, sizeof v); \
         for (int n = PQ_COUNT(A, lane) / 2; n > 0; n /= 2) { \
             for (int i = 0; i < n; i++) { \
                 const __typeof__(x.lane[0]) a = x.lane[i], b = x.lane[i + n]; \
