@@ -1,12 +1,14 @@
 /* Ranges are handed out one by one through an atomic counter, not by an `omp for`: a range may be
  * skipped after a stop, and only the calling thread may poll. */
-#define _POSIX_C_SOURCE 200809L /* pthread_atfork */
+#define _POSIX_C_SOURCE 200809L /* pthread_atfork, nanosleep */
 
 #include <assert.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
+#include "core/clock.h"
 #include "core/driver.h"
 
 #if defined(_OPENMP)
@@ -62,6 +64,24 @@ static bool must_be_serial(void) {
     return atomic_load_explicit(&forked, memory_order_relaxed) || omp_in_parallel();
 }
 
+/* The calling thread has run out of ranges before the others. It goes on asking, because theirs may
+ * be long: the engine gives whole samples to a thread, whose loops inside look at `stop` through
+ * the poll. A short wait spins, as the end of the region would. */
+static void poll_while_others_run(const pq_exec *exec, const atomic_int *finished, int others,
+                                  atomic_bool *stop) {
+    static const int64_t spin_ns = 50 * 1000;
+    static const struct timespec pause = {.tv_sec = 0, .tv_nsec = 100 * 1000};
+    const int64_t begin = pq_clock_ns();
+    while (atomic_load_explicit(finished, memory_order_relaxed) < others) {
+        if (pq_poll_throttled(exec)) {
+            atomic_store_explicit(stop, true, memory_order_relaxed);
+        }
+        if (pq_clock_ns() - begin > spin_ns) {
+            (void)nanosleep(&pause, NULL);
+        }
+    }
+}
+
 static pq_status openmp_for(const pq_exec *exec, size_t count, size_t grain, pq_range_fn body,
                             void *task) {
     assert(grain >= 1);
@@ -71,9 +91,10 @@ static pq_status openmp_for(const pq_exec *exec, size_t count, size_t grain, pq_
     }
     const int threads = ranges < (size_t)exec->num_threads ? (int)ranges : exec->num_threads;
     atomic_size_t next = 0;
+    atomic_int finished = 0;
     atomic_bool stop = false;
 #pragma omp parallel num_threads(threads) default(none) \
-    shared(exec, count, grain, body, task, ranges, next, stop)
+    shared(exec, count, grain, body, task, ranges, next, finished, stop)
     {
         const int slot = omp_get_thread_num(); /* 0 is the calling thread */
         for (;;) {
@@ -89,6 +110,11 @@ static pq_status openmp_for(const pq_exec *exec, size_t count, size_t grain, pq_
             }
             const size_t begin = range * grain;
             body(task, begin, pq_range_end(begin, count, grain), slot);
+        }
+        if (slot == 0 && exec->poll != NULL) {
+            poll_while_others_run(exec, &finished, omp_get_num_threads() - 1, &stop);
+        } else if (slot != 0) {
+            atomic_fetch_add_explicit(&finished, 1, memory_order_relaxed);
         }
     }
     return stop ? pq_fail(exec, PQ_ERR_INTERRUPTED, "interrupted") : PQ_OK;

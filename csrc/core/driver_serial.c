@@ -1,9 +1,7 @@
-#define _POSIX_C_SOURCE 200809L /* clock_gettime */
-
 #include <assert.h>
 #include <stdint.h>
-#include <time.h>
 
+#include "core/clock.h"
 #include "core/driver.h"
 
 bool pq_poll_throttled(const pq_exec *exec) {
@@ -12,14 +10,11 @@ bool pq_poll_throttled(const pq_exec *exec) {
     if (exec->poll == NULL) {
         return false;
     }
-    struct timespec now;
-    if (clock_gettime(CLOCK_MONOTONIC, &now) == 0) {
-        const int64_t now_ns = (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-        if (now_ns - last_ns < interval_ns) {
-            return false;
-        }
-        last_ns = now_ns;
+    const int64_t now_ns = pq_clock_ns();
+    if (now_ns != 0 && now_ns - last_ns < interval_ns) {
+        return false;
     }
+    last_ns = now_ns;
     return exec->poll(exec->poll_arg);
 }
 

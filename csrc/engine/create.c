@@ -1,4 +1,4 @@
-/* From a description to a program: validate, copy, plan, pack. */
+/* From a description to a program: validate, copy, fuse, plan, pack. */
 #include <string.h>
 
 #include "engine/program_internal.h"
@@ -28,11 +28,8 @@ static bool copy_structure(pq_program *program, const pq_program_desc *desc) {
     program->inputs = make_list(values, sizeof *program->inputs);
     program->constants = make_list(values, sizeof *program->constants);
     program->prepared = make_list(instructions, sizeof *program->prepared);
-    program->storages = make_list(values, sizeof *program->storages);
-    program->storage_of = make_list(values, sizeof *program->storage_of);
     if (program->values == NULL || program->instructions == NULL || program->outputs == NULL ||
-        program->inputs == NULL || program->constants == NULL || program->prepared == NULL ||
-        program->storages == NULL || program->storage_of == NULL) {
+        program->inputs == NULL || program->constants == NULL || program->prepared == NULL) {
         return false;
     }
     program->value_count = values;
@@ -108,8 +105,28 @@ static pq_status prepare_instructions(const pq_exec *exec, pq_program *program,
     return PQ_OK;
 }
 
+static pq_status make_schedule(const pq_exec *exec, const pq_program *program, bool fuse,
+                               pq_engine_schedule *schedule) {
+    schedule->nodes = make_list(program->instruction_count, sizeof *schedule->nodes);
+    schedule->storages = make_list(program->value_count, sizeof *schedule->storages);
+    schedule->storage_of = make_list(program->value_count, sizeof *schedule->storage_of);
+    if (schedule->nodes == NULL || schedule->storages == NULL || schedule->storage_of == NULL) {
+        return pq_fail(exec, PQ_ERR_NOMEM, "program: no memory for the program");
+    }
+    const pq_status status = pq_engine_order(exec, program, fuse, schedule);
+    return status ? status : pq_engine_plan(exec, program, schedule);
+}
+
+static void free_schedule(pq_engine_schedule *schedule) {
+    pq_free(schedule->nodes);
+    pq_free(schedule->storages);
+    pq_free(schedule->storage_of);
+}
+
 static size_t widest_array(const pq_program *program) {
-    size_t widest = program->sample_size;
+    size_t widest = program->fused.sample_size > program->plain.sample_size
+                        ? program->fused.sample_size
+                        : program->plain.sample_size;
     for (size_t i = 0; i < program->value_count; i++) {
         const size_t bytes = pq_engine_bytes(&program->values[i]);
         if (program->values[i].batched && bytes > widest) {
@@ -117,6 +134,17 @@ static size_t widest_array(const pq_program *program) {
         }
     }
     return widest;
+}
+
+/* What a sample takes on one thread of a fast machine. It decides only whether threads pay. */
+static uint64_t sample_ns(const pq_program *program) {
+    enum { MACS_PER_NS = 64, BYTES_PER_NS = 8 };
+    uint64_t total = 0;
+    for (size_t i = program->fused.unbatched_count; i < program->fused.node_count; i++) {
+        const pq_engine_work work = pq_engine_find_work(program, &program->fused.nodes[i], 1);
+        total += work.macs / MACS_PER_NS + (work.bytes + work.constant_bytes) / BYTES_PER_NS;
+    }
+    return total;
 }
 
 pq_status pq_program_create(const pq_exec *exec, const pq_program_desc *desc,
@@ -141,7 +169,10 @@ pq_status pq_program_create(const pq_exec *exec, const pq_program_desc *desc,
         status = pq_fail(exec, PQ_ERR_NOMEM, "program: no memory for the program");
         goto failed;
     }
-    status = pq_engine_plan(exec, program);
+    status = make_schedule(exec, program, true, &program->fused);
+    if (status == PQ_OK) {
+        status = make_schedule(exec, program, false, &program->plain);
+    }
     if (status == PQ_OK) {
         status = prepare_instructions(exec, program, desc);
     }
@@ -149,6 +180,7 @@ pq_status pq_program_create(const pq_exec *exec, const pq_program_desc *desc,
         goto failed;
     }
     program->widest = widest_array(program);
+    program->sample_ns = sample_ns(program);
     *program_out = program;
     return PQ_OK;
 failed:
@@ -176,13 +208,13 @@ void pq_program_free(pq_program *program) {
     pq_free(program->constant_data);
     pq_free(program->constants);
     pq_free(program->prepared);
-    pq_free(program->storages);
-    pq_free(program->storage_of);
+    free_schedule(&program->fused);
+    free_schedule(&program->plain);
     pq_free(program);
 }
 
 size_t pq_program_arena_size(const pq_program *program) {
-    return program->fixed_size + program->sample_size;
+    return program->fused.fixed_size + program->fused.sample_size;
 }
 
 size_t pq_program_context_count(const pq_program *program) {

@@ -1,8 +1,8 @@
 /* One instruction of the engine as a value: what it accepts, how it is checked and how it runs.
  *
- * The middle of the engine (validate.c, plan.c, create.c, run.c) knows no op by name: everything
- * that is particular to one lies in its pq_engine_op. A new op is a row in instructions.def, a
- * row of positions in attrs.h and one of these.
+ * The middle of the engine (validate.c, fuse.c, plan.c, create.c, run.c) knows no op by name:
+ * everything that is particular to one lies in its pq_engine_op. A new op is a row in
+ * instructions.def, a row of positions in attrs.h and one of these.
  */
 #ifndef PYQUANT_ENGINE_OP_H
 #define PYQUANT_ENGINE_OP_H
@@ -18,15 +18,18 @@ typedef struct pq_engine_check {
     size_t index;
 } pq_engine_check;
 
-/* One instruction in one run. */
+/* One instruction in one run, or two of them where the op declares a fusion. */
 typedef struct pq_engine_step {
     const pq_exec *exec;
     const pq_value *values;
     const pq_instruction *instruction;
+    const pq_instruction *consumer;    /* of a fused step: the instruction done with the result */
+    int slot;                          /* the consumer's input that is the result */
     size_t first, batch;               /* this slice of the run: samples [first, first + batch) */
     const void *inputs[PQ_MAX_INPUTS]; /* NULL where absent, or packed and not kept */
-    void *output;
-    void *prepared; /* what op->prepare made */
+    const void *consumer_inputs[PQ_MAX_INPUTS]; /* NULL for the result */
+    void *output;                               /* the consumer's, where there is one */
+    void *prepared;                             /* what op->prepare made */
     void *workspace;
     size_t workspace_size;
     const pq_attention_trace *trace; /* of the whole run, or NULL */
@@ -71,6 +74,25 @@ typedef struct pq_engine_range {
 #define PQ_ENGINE_RANGE_SHIFT \
     { 1, 62 }
 
+/* What an op can do together with the only instruction that reads its result: one pass with the
+ * same bits, and the result itself is never stored. The output may take over the consumer's other
+ * operand where the consumer alone may. */
+typedef struct pq_engine_fusion {
+    pq_opcode consumer;
+    /* Whether this pair can: sizes and types are valid for each alone. */
+    bool (*accepts)(const pq_value *values, const pq_instruction *instruction,
+                    const pq_instruction *consumer, int slot);
+    pq_status (*execute)(const pq_engine_step *step);
+    size_t (*workspace)(const pq_engine_step *step); /* or NULL */
+} pq_engine_fusion;
+
+/* What a step has to do at least, in one run. */
+typedef struct pq_engine_work {
+    uint64_t macs;  /* multiply-adds of matrix products */
+    uint64_t bytes; /* read and written, other than constants */
+    uint64_t constant_bytes;
+} pq_engine_work;
+
 typedef struct pq_engine_op {
     const pq_engine_range *ranges; /* one per attribute */
     int range_count;
@@ -86,6 +108,10 @@ typedef struct pq_engine_op {
     pq_status (*prepare)(const pq_engine_check *check, void **prepared);
     void (*release)(void *prepared);
     size_t (*workspace)(const pq_engine_step *step); /* bytes; pointers of the step are not set */
+    /* Corrects what follows from the sizes of all operands, without multiply-adds; no pointers. */
+    void (*work)(const pq_engine_step *step, pq_engine_work *work);
+    const pq_engine_fusion *fusions;
+    size_t fusion_count;
 } pq_engine_op;
 
 #define PQ_INSTRUCTION(NAME, name, min_inputs, max_inputs, attrs) \

@@ -268,6 +268,22 @@ static pq_status execute(const pq_engine_step *step) {
     return pq_attention_s8_trace(step->exec, &args, &slice);
 }
 
+/* Q K^T and P V, for the keys that a causal mask leaves; other masks only decide values. */
+static void find_work(const pq_engine_step *step, pq_engine_work *work) {
+    const int64_t *attrs = step->instruction->attrs;
+    const int64_t q_len = attrs[PQ_ATTENTION_Q_LEN], k_len = attrs[PQ_ATTENTION_K_LEN];
+    const bool batched = step->values[step->instruction->output].batched != 0;
+    uint64_t pairs = (uint64_t)q_len * (uint64_t)k_len;
+    if (attrs[PQ_ATTENTION_CAUSAL] && q_len <= k_len) {
+        pairs -= (uint64_t)q_len * (uint64_t)(q_len - (q_len > 0)) / 2;
+    } else if (attrs[PQ_ATTENTION_CAUSAL]) {
+        pairs = (uint64_t)k_len * (uint64_t)(k_len + 1) / 2;
+    }
+    work->macs = (batched ? step->batch : 1) * 2 * pairs *
+                 (uint64_t)(attrs[PQ_ATTENTION_GROUPS] * attrs[PQ_ATTENTION_HEADS] *
+                            attrs[PQ_ATTENTION_HEAD_DIM]);
+}
+
 const pq_engine_op pq_engine_attention = {
     .ranges = ranges,
     .range_count = PQ_ATTENTION_ATTRS,
@@ -281,4 +297,5 @@ const pq_engine_op pq_engine_attention = {
     .validate = validate,
     .execute = execute,
     .workspace = workspace,
+    .work = find_work,
 };

@@ -1,6 +1,7 @@
 /* TABLE, REQUANTIZE, ADD, MEAN. */
 #include "engine/attrs.h"
 #include "engine/op.h"
+#include "engine/op_gemm.h"
 #include "pyquant/elementwise.h"
 
 /* ---- table ---- */
@@ -90,8 +91,8 @@ static const pq_engine_range add_ranges[PQ_ADD_ATTRS] = {
     [PQ_ADD_QUANT_MAX] = PQ_ENGINE_RANGE_S16,
 };
 
-static pq_add_args add_args(const pq_value *values, const pq_instruction *instruction,
-                            size_t batch) {
+pq_add_args pq_engine_add_args(const pq_value *values, const pq_instruction *instruction,
+                               size_t batch) {
     const int64_t *attrs = instruction->attrs;
     const pq_value *a = &values[instruction->inputs[0]], *b = &values[instruction->inputs[1]];
     return (pq_add_args){
@@ -126,7 +127,7 @@ static pq_status validate_add(const pq_engine_check *check) {
     }
     pq_engine_probe probe;
     pq_engine_probe_init(&probe);
-    const pq_add_args args = add_args(check->desc->values, check->instruction, 1);
+    const pq_add_args args = pq_engine_add_args(check->desc->values, check->instruction, 1);
     return pq_engine_adopt(check, &probe, pq_add_check(&probe.exec, &args));
 }
 
@@ -138,7 +139,8 @@ static pq_status execute_add(const pq_engine_step *step) {
     const bool by_sample = b->batched && b->size != a->size;
     const size_t calls = by_sample ? step->batch : 1;
     for (size_t call = 0; call < calls; call++) {
-        pq_add_args args = add_args(step->values, step->instruction, by_sample ? 1 : step->batch);
+        pq_add_args args =
+            pq_engine_add_args(step->values, step->instruction, by_sample ? 1 : step->batch);
         args.a = (const char *)step->inputs[0] + call * pq_engine_bytes(a);
         args.b = (const char *)step->inputs[1] + call * pq_engine_bytes(b);
         args.y = (char *)step->output + call * pq_engine_bytes(y);

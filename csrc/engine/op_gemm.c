@@ -1,6 +1,6 @@
 /* GEMM: the weights are packed once, when the program is made. */
 #include "engine/attrs.h"
-#include "engine/op.h"
+#include "engine/op_gemm.h"
 #include "pyquant/gemm.h"
 
 enum { GEMM_X, GEMM_W, GEMM_BIAS, GEMM_MULTIPLIER, GEMM_SHIFT };
@@ -99,6 +99,11 @@ static pq_status execute(const pq_engine_step *step) {
                            step->workspace_size);
 }
 
+static void find_work(const pq_engine_step *step, pq_engine_work *work) {
+    const pq_value *y = &step->values[step->instruction->output];
+    work->macs = pq_engine_elements(y, step->batch) * (uint64_t)step->instruction->attrs[PQ_GEMM_K];
+}
+
 const pq_engine_op pq_engine_gemm = {
     .ranges = ranges,
     .range_count = PQ_GEMM_ATTRS,
@@ -114,4 +119,7 @@ const pq_engine_op pq_engine_gemm = {
     .prepare = prepare,
     .release = release,
     .workspace = workspace,
+    .work = find_work,
+    .fusions = pq_engine_gemm_fusions,
+    .fusion_count = PQ_GEMM_FUSIONS,
 };

@@ -108,6 +108,15 @@ static pq_status execute_copy(const pq_engine_step *step) {
     return PQ_OK;
 }
 
+/* A copy reads as much as it writes, which may be a part of x. */
+static void work_copy(const pq_engine_step *step, pq_engine_work *work) {
+    const pq_value *y = &step->values[step->instruction->output];
+    const size_t bytes = (y->batched ? step->batch : 1) * pq_engine_bytes(y);
+    const bool constant = step->values[step->instruction->inputs[0]].kind == PQ_VALUE_CONST;
+    work->bytes = constant ? bytes : 2 * bytes;
+    work->constant_bytes = constant ? bytes : 0;
+}
+
 const pq_engine_op pq_engine_copy = {
     .ranges = copy_ranges,
     .range_count = PQ_COPY_ATTRS,
@@ -116,6 +125,7 @@ const pq_engine_op pq_engine_copy = {
     .may_repeat = true,
     .validate = validate_copy,
     .execute = execute_copy,
+    .work = work_copy,
 };
 
 /* ---- concat ---- */
@@ -241,6 +251,12 @@ static pq_status execute_gather(const pq_engine_step *step) {
     return pq_gather(step->exec, &args);
 }
 
+/* Only the rows that are asked for; each may be another one. */
+static void work_gather(const pq_engine_step *step, pq_engine_work *work) {
+    const pq_value *y = &step->values[step->instruction->output];
+    work->constant_bytes = (y->batched ? step->batch : 1) * pq_engine_bytes(y);
+}
+
 const pq_engine_op pq_engine_gather = {
     .ranges = gather_ranges,
     .range_count = PQ_GATHER_ATTRS,
@@ -248,4 +264,5 @@ const pq_engine_op pq_engine_gather = {
     .output = {PQ_ENGINE_ANY, false},
     .validate = validate_gather,
     .execute = execute_gather,
+    .work = work_gather,
 };

@@ -1,7 +1,7 @@
 /* Which values share memory, and where it lies.
  *
  * 1. Reshaped values take the storage of what they reshape.
- * 2. An instruction that can work in place takes over an operand that dies there.
+ * 2. A node that can work in place takes over an operand that dies there.
  * 3. A temporary that is an output lives in the caller's buffer.
  * 4. The rest is packed into the arena, largest first, each into the smallest hole among those
  *    live at the same time. (Optimal packing is NP-hard; largest first with best fit is the usual
@@ -14,15 +14,16 @@
 
 enum { ALIGN = 64 };
 
-static size_t add_storage(pq_program *program, pq_engine_place place, size_t value, size_t slot) {
-    const size_t index = program->storage_count++;
-    program->storages[index] = (pq_engine_storage){
+static size_t add_storage(const pq_program *program, pq_engine_schedule *schedule,
+                          pq_engine_place place, size_t value, size_t slot) {
+    const size_t index = schedule->storage_count++;
+    schedule->storages[index] = (pq_engine_storage){
         .place = place,
         .batched = program->values[value].batched != 0,
         .size = pq_engine_bytes(&program->values[value]),
         .slot = slot,
     };
-    program->storage_of[value] = index;
+    schedule->storage_of[value] = index;
     return index;
 }
 
@@ -30,56 +31,82 @@ static bool is_temporary(const pq_engine_storage *storage) {
     return storage->place == PQ_PLACE_FIXED || storage->place == PQ_PLACE_BATCHED;
 }
 
+/* The instruction whose output a node writes, and its op. */
+static const pq_instruction *writer(const pq_program *program, const pq_engine_node *node) {
+    return &program->instructions[node->consumer];
+}
+
+static const pq_engine_op *writer_op(const pq_program *program, const pq_engine_node *node) {
+    return pq_engine_rows[writer(program, node)->opcode].op;
+}
+
 /* First pass: one storage per value, reshaped values sharing; and when each is used last. An
- * output is used after the last instruction. */
-static void find_lifetimes(pq_program *program) {
+ * output is used after the last node. */
+static void find_lifetimes(const pq_program *program, pq_engine_schedule *schedule) {
     size_t inputs = 0;
     for (size_t v = 0; v < program->value_count; v++) {
+        schedule->storage_of[v] = PQ_ENGINE_NOT_STORED;
         if (program->values[v].kind == PQ_VALUE_INPUT) {
-            add_storage(program, PQ_PLACE_INPUT, v, inputs++);
+            add_storage(program, schedule, PQ_PLACE_INPUT, v, inputs++);
         } else if (program->values[v].kind == PQ_VALUE_CONST) {
-            add_storage(program, PQ_PLACE_CONST, v, v);
+            add_storage(program, schedule, PQ_PLACE_CONST, v, v);
         }
     }
-    for (size_t i = 0; i < program->instruction_count; i++) {
-        const pq_instruction *instruction = &program->instructions[i];
-        const size_t output = (size_t)instruction->output;
-        for (int slot = 0; slot < PQ_MAX_INPUTS; slot++) {
-            if (instruction->inputs[slot] >= 0) {
-                program->storages[program->storage_of[instruction->inputs[slot]]].last = i;
-            }
+    for (size_t i = 0; i < schedule->node_count; i++) {
+        const pq_engine_node *node = &schedule->nodes[i];
+        const size_t output = (size_t)writer(program, node)->output;
+        size_t operands[2 * PQ_MAX_INPUTS];
+        const int count = pq_engine_operands(program, node, operands);
+        for (int n = 0; n < count; n++) {
+            schedule->storages[schedule->storage_of[operands[n]]].last = i;
         }
-        if (pq_engine_rows[instruction->opcode].op->alias) {
-            program->storage_of[output] = program->storage_of[instruction->inputs[0]];
+        if (writer_op(program, node)->alias) {
+            schedule->storage_of[output] = schedule->storage_of[operands[0]];
         } else {
             const pq_engine_place place =
                 program->values[output].batched ? PQ_PLACE_BATCHED : PQ_PLACE_FIXED;
-            pq_engine_storage *storage = &program->storages[add_storage(program, place, output, 0)];
+            pq_engine_storage *storage =
+                &schedule->storages[add_storage(program, schedule, place, output, 0)];
             storage->first = storage->last = i;
         }
     }
     for (size_t j = 0; j < program->output_count; j++) {
-        program->storages[program->storage_of[program->outputs[j]]].last =
-            program->instruction_count;
+        schedule->storages[schedule->storage_of[program->outputs[j]]].last = schedule->node_count;
     }
 }
 
-/* Second pass, in order: the storage that instruction i may take over, or its own. */
-static size_t storage_to_reuse(const pq_program *program, size_t i, const size_t *moved_to) {
-    const pq_instruction *instruction = &program->instructions[i];
-    const unsigned reuse = pq_engine_rows[instruction->opcode].op->reuse;
+/* The first instruction of a fused node reads its operands while the output is being written. */
+static bool is_read_by_first(const pq_program *program, const pq_engine_schedule *schedule,
+                             const pq_engine_node *node, size_t storage) {
+    const int64_t *inputs = program->instructions[node->instruction].inputs;
+    for (int slot = 0; slot < PQ_MAX_INPUTS && node->fusion != NULL; slot++) {
+        if (inputs[slot] >= 0 && schedule->storage_of[inputs[slot]] == storage) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Second pass, in order: the storage that node i may take over, or its own. */
+static size_t storage_to_reuse(const pq_program *program, const pq_engine_schedule *schedule,
+                               size_t i, const size_t *moved_to) {
+    const pq_engine_node *node = &schedule->nodes[i];
+    const pq_instruction *instruction = writer(program, node);
+    const unsigned reuse = writer_op(program, node)->reuse;
     const pq_value *y = &program->values[instruction->output];
-    const size_t own = program->storage_of[instruction->output];
+    const size_t own = schedule->storage_of[instruction->output];
     for (int slot = 0; slot < PQ_MAX_INPUTS; slot++) {
-        if ((reuse >> slot & 1) == 0 || instruction->inputs[slot] < 0) {
+        const bool is_result = node->fusion != NULL && slot == node->slot;
+        if ((reuse >> slot & 1) == 0 || instruction->inputs[slot] < 0 || is_result) {
             continue;
         }
         const pq_value *x = &program->values[instruction->inputs[slot]];
-        const size_t original = program->storage_of[instruction->inputs[slot]];
-        const pq_engine_storage *storage = &program->storages[original];
+        const size_t original = schedule->storage_of[instruction->inputs[slot]];
+        const pq_engine_storage *storage = &schedule->storages[original];
         const bool same_shape =
             x->batched == y->batched && x->size == y->size && x->dtype == y->dtype;
-        if (same_shape && is_temporary(storage) && storage->last == i) {
+        if (same_shape && is_temporary(storage) && storage->last == i &&
+            !is_read_by_first(program, schedule, node, original)) {
             return moved_to[original];
         }
     }
@@ -87,35 +114,37 @@ static size_t storage_to_reuse(const pq_program *program, size_t i, const size_t
 }
 
 /* Storages that merge keep the first one's place; its lifetime grows. */
-static void merge_in_place(pq_program *program, size_t *moved_to) {
-    for (size_t s = 0; s < program->storage_count; s++) {
+static void merge_in_place(const pq_program *program, pq_engine_schedule *schedule,
+                           size_t *moved_to) {
+    for (size_t s = 0; s < schedule->storage_count; s++) {
         moved_to[s] = s;
     }
-    for (size_t i = 0; i < program->instruction_count; i++) {
-        const pq_instruction *instruction = &program->instructions[i];
-        if (pq_engine_rows[instruction->opcode].op->alias) {
-            continue;
+    for (size_t i = 0; i < schedule->node_count; i++) {
+        const pq_engine_node *node = &schedule->nodes[i];
+        if (!writer_op(program, node)->alias) {
+            const size_t own = schedule->storage_of[writer(program, node)->output];
+            moved_to[own] = storage_to_reuse(program, schedule, i, moved_to);
         }
-        const size_t own = program->storage_of[instruction->output];
-        moved_to[own] = storage_to_reuse(program, i, moved_to);
     }
     /* Not before all are known: the test above asks for the lifetime of the operand alone. */
-    for (size_t s = 0; s < program->storage_count; s++) {
-        pq_engine_storage *storage = &program->storages[s];
-        pq_engine_storage *target = &program->storages[moved_to[s]];
+    for (size_t s = 0; s < schedule->storage_count; s++) {
+        pq_engine_storage *storage = &schedule->storages[s];
+        pq_engine_storage *target = &schedule->storages[moved_to[s]];
         if (target != storage) {
             target->last = storage->last > target->last ? storage->last : target->last;
             storage->size = 0; /* needs no place of its own */
         }
     }
     for (size_t v = 0; v < program->value_count; v++) {
-        program->storage_of[v] = moved_to[program->storage_of[v]];
+        if (schedule->storage_of[v] != PQ_ENGINE_NOT_STORED) {
+            schedule->storage_of[v] = moved_to[schedule->storage_of[v]];
+        }
     }
 }
 
-static void bind_outputs(pq_program *program) {
+static void bind_outputs(const pq_program *program, pq_engine_schedule *schedule) {
     for (size_t j = 0; j < program->output_count; j++) {
-        pq_engine_storage *storage = &program->storages[program->storage_of[program->outputs[j]]];
+        pq_engine_storage *storage = &schedule->storages[schedule->storage_of[program->outputs[j]]];
         if (is_temporary(storage)) { /* the first output that wants it; others are copied */
             storage->place = PQ_PLACE_OUTPUT;
             storage->slot = j;
@@ -148,11 +177,11 @@ static int largest_first(const void *left, const void *right) {
 }
 
 /* Packs the storages of one place; returns the bytes of the region. */
-static size_t pack_region(pq_program *program, pq_engine_place place, sort_key *order,
+static size_t pack_region(pq_engine_schedule *schedule, pq_engine_place place, sort_key *order,
                           size_t *placed) {
-    pq_engine_storage *storages = program->storages;
+    pq_engine_storage *storages = schedule->storages;
     size_t count = 0, placed_count = 0, region = 0;
-    for (size_t s = 0; s < program->storage_count; s++) {
+    for (size_t s = 0; s < schedule->storage_count; s++) {
         if (storages[s].place == place && storages[s].size > 0) {
             order[count++] = (sort_key){storages[s].size, storages[s].first, s};
         }
@@ -186,7 +215,8 @@ static size_t pack_region(pq_program *program, pq_engine_place place, sort_key *
     return region;
 }
 
-pq_status pq_engine_plan(const pq_exec *exec, pq_program *program) {
+pq_status pq_engine_plan(const pq_exec *exec, const pq_program *program,
+                         pq_engine_schedule *schedule) {
     const size_t count = program->value_count; /* no more storages than values */
     sort_key *order = pq_alloc(count * sizeof *order);
     size_t *scratch = pq_alloc(count * sizeof *scratch);
@@ -195,12 +225,12 @@ pq_status pq_engine_plan(const pq_exec *exec, pq_program *program) {
         status = pq_fail(exec, PQ_ERR_NOMEM, "program: no memory to plan %zu values", count);
         goto done;
     }
-    program->storage_count = 0;
-    find_lifetimes(program);
-    merge_in_place(program, scratch);
-    bind_outputs(program);
-    program->fixed_size = pack_region(program, PQ_PLACE_FIXED, order, scratch);
-    program->sample_size = pack_region(program, PQ_PLACE_BATCHED, order, scratch);
+    schedule->storage_count = 0;
+    find_lifetimes(program, schedule);
+    merge_in_place(program, schedule, scratch);
+    bind_outputs(program, schedule);
+    schedule->fixed_size = pack_region(schedule, PQ_PLACE_FIXED, order, scratch);
+    schedule->sample_size = pack_region(schedule, PQ_PLACE_BATCHED, order, scratch);
 done:
     pq_free(scratch);
     pq_free(order);

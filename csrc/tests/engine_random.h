@@ -135,6 +135,84 @@ static inline void random_gather(build *b) {
     build_set(i, "inner", inner);
 }
 
+static inline void random_table_of(build *b, int64_t x) {
+    const pq_value v = b->values[x];
+    const int64_t table = build_random_constant(b, PQ_S8, 256, -128, 127);
+    pq_instruction *i = build_emit(b, PQ_OP_TABLE, random_temp(b, PQ_S8, v.batched, v.size));
+    i->inputs[0] = x;
+    i->inputs[1] = table;
+}
+
+static inline void random_table(build *b) {
+    random_table_of(b, random_pick(b, 1u << PQ_S8));
+}
+
+/* The sum of values that are allowed to meet. */
+static inline void random_add_of(build *b, int64_t a, int64_t other) {
+    const pq_value v = b->values[a];
+    const pq_dtype type = random_s8_s16(b);
+    pq_instruction *i = build_emit(b, PQ_OP_ADD, random_temp(b, type, v.batched, v.size));
+    i->inputs[0] = a;
+    i->inputs[1] = other;
+    build_set(i, "a_zero_point", random_zero_point(b, a));
+    build_set(i, "b_zero_point", random_zero_point(b, other));
+    const bool a_larger = check_random(&b->random) % 2;
+    build_set(i, "a_multiplier", random_in(b, a_larger ? 1 << 30 : 0, INT32_MAX));
+    build_set(i, "b_multiplier", random_in(b, a_larger ? 0 : 1 << 30, INT32_MAX));
+    build_set(i, "shift", random_in(b, 29, 34));
+    build_set_clamp(b, i, type);
+}
+
+static inline void random_add(build *b) {
+    int64_t a = random_pick(b, 1u << PQ_S8 | 1u << PQ_S16);
+    int64_t other = random_pick(b, 1u << PQ_S8 | 1u << PQ_S16);
+    if (b->values[a].size < b->values[other].size) {
+        const int64_t kept = a;
+        a = other;
+        other = kept;
+    }
+    const pq_value v = b->values[a];
+    if (v.size % b->values[other].size != 0 || (b->values[other].batched && !v.batched)) {
+        const pq_dtype other_type = random_s8_s16(b);
+        other = build_random_constant(b, other_type, random_divisor(b, v.size), -128, 127);
+    }
+    random_add_of(b, a, other);
+}
+
+/* What may run as one with a product: a table, or a sum with a value of its shape (the product's
+ * own operand where that fits), perhaps behind a reshape. */
+static inline void random_follower(build *b, int64_t product, int64_t x) {
+    const pq_value v = b->values[product];
+    if (check_random(&b->random) % 4 == 0) {
+        const int64_t reshaped = random_temp(b, (pq_dtype)v.dtype, v.batched, v.size);
+        build_emit(b, PQ_OP_RESHAPE, reshaped)->inputs[0] = product;
+        product = reshaped;
+    }
+    if (v.dtype == PQ_S8 && check_random(&b->random) % 2) {
+        random_table_of(b, product);
+        return;
+    }
+    int64_t other = x;
+    for (int tries = 0; tries < 16 && other == x; tries++) {
+        const int64_t late = random_pick(b, 1u << PQ_S8 | 1u << PQ_S16);
+        const pq_value o = b->values[late];
+        const bool same = o.size == v.size && o.batched == v.batched;
+        other = same && (late != product || tries == 0) ? late : other; /* seldom itself */
+    }
+    const pq_value o = b->values[other];
+    if (o.size != v.size || o.batched != v.batched) {
+        const pq_dtype type = random_s8_s16(b);
+        other = random_temp(b, type, v.batched, v.size);
+        pq_instruction *copy = build_emit(b, PQ_OP_COPY, other);
+        copy->inputs[0] = build_random_constant(b, type, v.size, -128, 127);
+        build_set(copy, "ndim", 1);
+        build_set(copy, "dim0", v.size);
+        build_set(copy, "stride0", 1);
+    }
+    const bool first = check_random(&b->random) % 2;
+    random_add_of(b, first ? product : other, first ? other : product);
+}
+
 static inline void random_gemm(build *b) {
     const int64_t x = random_pick(b, 1u << PQ_S8);
     const pq_value v = b->values[x];
@@ -161,6 +239,9 @@ static inline void random_gemm(build *b) {
     build_set(i, "x_zero_point", random_in(b, -128, 127));
     if (type != PQ_S32) {
         build_set_clamp(b, i, type);
+    }
+    if (type != PQ_S32 && check_random(&b->random) % 2) {
+        random_follower(b, i->output, x);
     }
 }
 
@@ -311,15 +392,6 @@ static inline void random_layernorm(build *b) {
     build_set_clamp(b, i, type);
 }
 
-static inline void random_table(build *b) {
-    const int64_t x = random_pick(b, 1u << PQ_S8);
-    const pq_value v = b->values[x];
-    const int64_t table = build_random_constant(b, PQ_S8, 256, -128, 127);
-    pq_instruction *i = build_emit(b, PQ_OP_TABLE, random_temp(b, PQ_S8, v.batched, v.size));
-    i->inputs[0] = x;
-    i->inputs[1] = table;
-}
-
 static inline void random_requantize(build *b) {
     const int64_t x = random_pick(b, 1u << PQ_S8 | 1u << PQ_S16);
     const pq_value v = b->values[x];
@@ -328,32 +400,6 @@ static inline void random_requantize(build *b) {
     i->inputs[0] = x;
     build_set(i, "x_zero_point", random_zero_point(b, x));
     random_requant(b, i, 29, 34);
-    build_set_clamp(b, i, type);
-}
-
-static inline void random_add(build *b) {
-    int64_t a = random_pick(b, 1u << PQ_S8 | 1u << PQ_S16);
-    int64_t other = random_pick(b, 1u << PQ_S8 | 1u << PQ_S16);
-    if (b->values[a].size < b->values[other].size) {
-        const int64_t kept = a;
-        a = other;
-        other = kept;
-    }
-    const pq_value v = b->values[a];
-    if (v.size % b->values[other].size != 0 || (b->values[other].batched && !v.batched)) {
-        const pq_dtype other_type = random_s8_s16(b);
-        other = build_random_constant(b, other_type, random_divisor(b, v.size), -128, 127);
-    }
-    const pq_dtype type = random_s8_s16(b);
-    pq_instruction *i = build_emit(b, PQ_OP_ADD, random_temp(b, type, v.batched, v.size));
-    i->inputs[0] = a;
-    i->inputs[1] = other;
-    build_set(i, "a_zero_point", random_zero_point(b, a));
-    build_set(i, "b_zero_point", random_zero_point(b, other));
-    const bool a_larger = check_random(&b->random) % 2;
-    build_set(i, "a_multiplier", random_in(b, a_larger ? 1 << 30 : 0, INT32_MAX));
-    build_set(i, "b_multiplier", random_in(b, a_larger ? 0 : 1 << 30, INT32_MAX));
-    build_set(i, "shift", random_in(b, 29, 34));
     build_set_clamp(b, i, type);
 }
 
@@ -392,7 +438,9 @@ static inline void random_program(build *b, uint64_t seed, int length) {
     random_input_value(b, PQ_S16, random_in(b, 1, 60));
     random_input_value(b, PQ_S8, 1 << random_in(b, 2, 6));
     build_random_constant(b, PQ_S8, random_in(b, 1, 30), -128, 127);
-    for (int i = 0; i < length && b->value_count + 8 < BUILD_VALUES; i++) {
+    for (int i = 0; i < length && b->value_count + 16 < BUILD_VALUES &&
+                    b->instruction_count + 4 < BUILD_INSTRUCTIONS;
+         i++) {
         makers[random_in(b, 0, PQ_OPCODE_COUNT - 1)](b);
         /* Values would grow without end through copies and concatenations. */
         if (b->values[b->value_count - 1].size > 600) {

@@ -58,7 +58,7 @@ static void test_by_hand(void) {
     void *outputs[] = {output};
     CHECK_OK(pq_program_run(program, &exec, 1, inputs, outputs));
     CHECK_SAME(output, want, sizeof want);
-    CHECK_EQ(pq_program_arena_size(program), 64); /* t works in place on h; y is the caller's */
+    CHECK_EQ(pq_program_arena_size(program), 64); /* h is not stored; y is the caller's */
     CHECK_EQ(pq_program_context_count(program), 1);
     pq_program_free(program);
     build_free(&b);
@@ -120,16 +120,18 @@ static void compare_trace(call *c, pq_program *program, const pq_exec *exec,
  * operand must still be whole when it is read, which proves liveness and offsets together. */
 typedef struct shadow {
     const pq_program *program;
+    const pq_engine_schedule *schedule;
     size_t batch;
     size_t *arena, *outputs[BUILD_OUTPUTS];
+    size_t root[BUILD_VALUES]; /* reshaped values have the tag of what they reshape */
 } shadow;
 
 static size_t *shadow_at(const shadow *s, size_t value, size_t *bytes) {
-    const pq_engine_storage *storage = &s->program->storages[s->program->storage_of[value]];
+    const pq_engine_storage *storage = &s->schedule->storages[s->schedule->storage_of[value]];
     *bytes = call_bytes(&s->program->values[value], s->batch);
     switch (storage->place) {
     case PQ_PLACE_FIXED: return s->arena + storage->offset;
-    case PQ_PLACE_BATCHED: return s->arena + s->program->fixed_size + storage->offset * s->batch;
+    case PQ_PLACE_BATCHED: return s->arena + s->schedule->fixed_size + storage->offset * s->batch;
     case PQ_PLACE_OUTPUT: return s->outputs[storage->slot];
     case PQ_PLACE_INPUT:
     case PQ_PLACE_CONST: break;
@@ -137,9 +139,13 @@ static size_t *shadow_at(const shadow *s, size_t value, size_t *bytes) {
     return NULL;
 }
 
-static void shadow_expect(const shadow *s, size_t value, size_t tag) {
+static size_t shadow_tag(const shadow *s, size_t value) {
+    return s->program->values[value].kind == PQ_VALUE_TEMP ? s->root[value] : 0;
+}
+
+static void shadow_expect(const shadow *s, size_t value) {
     size_t bytes;
-    const size_t *at = shadow_at(s, value, &bytes);
+    const size_t *at = shadow_at(s, value, &bytes), tag = shadow_tag(s, value);
     bool whole = true;
     for (size_t i = 0; at != NULL && i < bytes; i++) {
         whole = whole && at[i] == tag;
@@ -147,51 +153,65 @@ static void shadow_expect(const shadow *s, size_t value, size_t tag) {
     CHECK(whole);
 }
 
-static void test_plan(const pq_program *program, size_t batch) {
-    const size_t arena = program->fixed_size + program->sample_size * batch;
-    size_t root[BUILD_VALUES]; /* reshaped values have the tag of what they reshape */
-    shadow s = {.program = program, .batch = batch, .arena = build_block(arena * sizeof(size_t))};
+static void shadow_run(shadow *s, const pq_engine_node *node) {
+    const pq_program *program = s->program;
+    size_t read[2 * PQ_MAX_INPUTS];
+    const int count = pq_engine_operands(program, node, read);
+    for (int n = 0; n < count; n++) {
+        shadow_expect(s, read[n]);
+    }
+    const size_t output = (size_t)program->instructions[node->consumer].output;
+    s->root[output] = output;
+    if (program->instructions[node->consumer].opcode == PQ_OP_RESHAPE) {
+        s->root[output] = shadow_tag(s, read[0]);
+        return;
+    }
+    size_t bytes;
+    size_t *at = shadow_at(s, output, &bytes);
+    CHECK(at != NULL);
+    for (size_t k = 0; k < bytes; k++) {
+        at[k] = output;
+    }
+    /* A product reads its operands until the last of y is written. */
+    for (int slot = 0; slot < PQ_MAX_INPUTS && node->fusion != NULL; slot++) {
+        const int64_t input = program->instructions[node->instruction].inputs[slot];
+        if (input >= 0) {
+            shadow_expect(s, (size_t)input);
+        }
+    }
+}
+
+static void test_plan(const pq_program *program, const pq_engine_schedule *schedule, size_t batch) {
+    const size_t arena = schedule->fixed_size + schedule->sample_size * batch;
+    shadow s = {.program = program,
+                .schedule = schedule,
+                .batch = batch,
+                .arena = build_block(arena * sizeof(size_t))};
     memset(s.arena, 0xff, arena * sizeof(size_t));
     for (size_t j = 0; j < program->output_count; j++) {
         const size_t bytes = call_bytes(&program->values[program->outputs[j]], batch);
         s.outputs[j] = build_block(bytes * sizeof(size_t));
     }
-    for (size_t i = 0; i < program->storage_count; i++) {
-        const pq_engine_storage *storage = &program->storages[i];
+    for (size_t i = 0; i < schedule->storage_count; i++) {
+        const pq_engine_storage *storage = &schedule->storages[i];
         const bool batched = storage->place == PQ_PLACE_BATCHED;
         CHECK_EQ(storage->offset % 64, 0);
         if (batched || storage->place == PQ_PLACE_FIXED) {
             CHECK(storage->offset + storage->size <=
-                  (batched ? program->sample_size : program->fixed_size));
+                  (batched ? schedule->sample_size : schedule->fixed_size));
         }
     }
-    for (size_t i = 0; i < program->instruction_count; i++) {
-        const pq_instruction *instruction = &program->instructions[i];
-        for (int slot = 0; slot < PQ_MAX_INPUTS; slot++) {
-            if (instruction->inputs[slot] >= 0) {
-                const size_t input = (size_t)instruction->inputs[slot];
-                shadow_expect(&s, input,
-                              program->values[input].kind == PQ_VALUE_TEMP ? root[input] : 0);
-            }
-        }
-        const size_t output = (size_t)instruction->output;
-        root[output] = output;
-        if (instruction->opcode == PQ_OP_RESHAPE) {
-            root[output] = program->values[instruction->inputs[0]].kind == PQ_VALUE_TEMP
-                               ? root[instruction->inputs[0]]
-                               : 0;
-            continue;
-        }
-        size_t bytes;
-        size_t *at = shadow_at(&s, output, &bytes);
-        CHECK(at != NULL);
-        for (size_t k = 0; k < bytes; k++) {
-            at[k] = output;
-        }
+    /* Unbatched nodes once, then two slices. */
+    for (size_t i = 0; i < schedule->unbatched_count; i++) {
+        shadow_run(&s, &schedule->nodes[i]);
     }
-    for (size_t j = 0; j < program->output_count; j++) {
-        const size_t value = program->outputs[j];
-        shadow_expect(&s, value, program->values[value].kind == PQ_VALUE_TEMP ? root[value] : 0);
+    for (int slice = 0; slice < 2; slice++) {
+        for (size_t i = schedule->unbatched_count; i < schedule->node_count; i++) {
+            shadow_run(&s, &schedule->nodes[i]);
+        }
+        for (size_t j = 0; j < program->output_count; j++) {
+            shadow_expect(&s, program->outputs[j]);
+        }
     }
     for (size_t j = 0; j < program->output_count; j++) {
         free(s.outputs[j]);
@@ -199,7 +219,19 @@ static void test_plan(const pq_program *program, size_t batch) {
     free(s.arena);
 }
 
-static void test_random(uint64_t seed, long used[PQ_OPCODE_COUNT]) {
+/* How often a table, an ADD's first and its second operand were run with what made them. */
+static void count_fusions(const pq_program *program, long fused[3]) {
+    CHECK_EQ(program->plain.node_count, program->instruction_count);
+    for (size_t i = 0; i < program->fused.node_count; i++) {
+        const pq_engine_node *node = &program->fused.nodes[i];
+        if (node->fusion != NULL) {
+            const bool add = program->instructions[node->consumer].opcode == PQ_OP_ADD;
+            fused[add ? 1 + node->slot : 0]++;
+        }
+    }
+}
+
+static void test_random(uint64_t seed, long used[PQ_OPCODE_COUNT], long fused[3]) {
     static const size_t batches[] = {0, 1, 2, 5, 64};
     build b;
     random_program(&b, seed, 24);
@@ -214,6 +246,7 @@ static void test_random(uint64_t seed, long used[PQ_OPCODE_COUNT]) {
     for (size_t i = 0; i < b.instruction_count; i++) {
         used[b.instructions[i].opcode]++;
     }
+    count_fusions(program, fused);
     for (size_t n = 0; n < sizeof batches / sizeof batches[0]; n++) {
         const size_t batch = batches[n];
         if (batch == 64 && seed % 8 != 0) {
@@ -223,9 +256,10 @@ static void test_random(uint64_t seed, long used[PQ_OPCODE_COUNT]) {
         interpretation in;
         call_make(&c, &b, batch, seed * 31 + batch, true);
         interpret(&in, &b, batch, (const void *const *)c.inputs);
-        test_plan(program, batch);
+        test_plan(program, &program->fused, batch);
+        test_plan(program, &program->plain, batch);
         /* At once, sample by sample, and in slices between; then on two threads. */
-        const size_t sizes[] = {SIZE_MAX, 0, 3 * program->sample_size};
+        const size_t sizes[] = {SIZE_MAX, 0, 3 * program->fused.sample_size};
         for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
             pq_program_set_slice_bytes(program, sizes[i]);
             call_fill(&c, i % 2 ? 0x55 : 0xaa);
@@ -327,14 +361,15 @@ static void test_calls(void) {
 }
 
 int main(void) {
-    long used[PQ_OPCODE_COUNT] = {0};
+    long used[PQ_OPCODE_COUNT] = {0}, fused[3] = {0};
     test_by_hand();
     for (uint64_t seed = 1; seed <= 200; seed++) {
-        test_random(seed, used);
+        test_random(seed, used, fused);
     }
     for (int op = 0; op < PQ_OPCODE_COUNT; op++) {
         CHECK(used[op] >= 50);
     }
+    CHECK(fused[0] >= 10 && fused[1] >= 10 && fused[2] >= 10);
     test_steady_state();
     test_calls();
     return check_finish("test_engine");

@@ -12,9 +12,14 @@
  * bytes; only GATHER can still fail (PQ_ERR_INDEX), allocation (PQ_ERR_NOMEM), a batch whose arrays
  * cannot exist (PQ_ERR_OVERFLOW), pointers that are missing or misaligned (PQ_ERR_VALUE), and poll.
  *
+ * Where the bits allow, two instructions run as one (a product and the table or residual add that
+ * follows); a trace runs, and stores, each by itself.
+ *
  * Running is re-entrant: working memory comes from a free list of contexts, which grows only at a
  * new maximum of concurrency or batch. All temporaries live in one arena, whose offsets scale
- * linearly with the batch. Results do not depend on threads, ISA or the split of a batch.
+ * linearly with the batch. What depends on no input with a batch is computed once a run. A batch of
+ * at least as many samples as threads is shared out by samples, a smaller one inside each
+ * instruction. Results do not depend on threads, ISA or the split of a batch.
  */
 #ifndef PYQUANT_PROGRAM_H
 #define PYQUANT_PROGRAM_H
@@ -85,12 +90,34 @@ PQ_NODISCARD pq_status pq_program_trace(pq_program *program, const pq_exec *exec
                                         const void *const *inputs, void *const *outputs,
                                         void *const *values, const pq_attention_trace *attention);
 
+/* What a run does in one go: an instruction, or two as one pass, whose result between them is then
+ * never stored. Reshapes do nothing and take no time. */
+typedef struct pq_program_step {
+    size_t instruction;
+    size_t consumer; /* the instruction whose output is written: the same, or that of the pair */
+    /* The least that it has to do at the batch asked for. */
+    uint64_t macs;           /* multiply-adds of matrix products */
+    uint64_t bytes;          /* read and written, each operand once, other than constants */
+    uint64_t constant_bytes; /* read, each constant once */
+} pq_program_step;
+
+/* All steps, in the order of a run; steps has room for pq_program_step_count of them. */
+size_t pq_program_step_count(const pq_program *program);
+void pq_program_steps(const pq_program *program, size_t batch, pq_program_step *steps);
+
+/* A run with a look at the clock between steps: nanoseconds[i] receives the time of step i over all
+ * slices. Where threads work on samples of their own it is the mean over the threads, so that the
+ * sum is about the time of the run. */
+PQ_NODISCARD pq_status pq_program_profile(pq_program *program, const pq_exec *exec, size_t batch,
+                                          const void *const *inputs, void *const *outputs,
+                                          uint64_t *nanoseconds);
+
 /* A large batch runs in slices of samples, so that the arena takes about `bytes` for each thread
  * of the driver. The initial value is the second-level cache; 0 means one sample at a time.
  * Results do not depend on it. May be called at any time. */
 void pq_program_set_slice_bytes(pq_program *program, size_t bytes);
 
-/* Bytes of the arena for one sample, and number of contexts made so far. */
+/* Bytes of the arena for one sample in a run, and number of contexts made so far. */
 size_t pq_program_arena_size(const pq_program *program);
 size_t pq_program_context_count(const pq_program *program);
 
