@@ -326,6 +326,12 @@ static void compare_lanes(void) {
     MASK_ROW(_mm_cmplt_epi32_mask, 4, (a128, b128), x.s32[i] < y.s32[i]);
     MASK_ROW(_mm256_cmpgt_epi32_mask, 8, (a256, b256), x.s32[i] > y.s32[i]);
     MASK_ROW(_mm_cmpgt_epi32_mask, 4, (a128, b128), x.s32[i] > y.s32[i]);
+    MASK_ROW(_mm256_cmp_epi8_mask, 32, (a256, b256, _MM_CMPINT_NE), x.s8[i] != y.s8[i]);
+    MASK_ROW(_mm256_cmp_epi16_mask, 16, (a256, b256, _MM_CMPINT_LE), x.s16[i] <= y.s16[i]);
+    MASK_ROW(_mm256_cmp_epi32_mask, 8, (a256, b256, _MM_CMPINT_NLT), x.s32[i] >= y.s32[i]);
+    MASK_ROW(_mm_cmp_epi8_mask, 16, (a128, b128, _MM_CMPINT_NE), x.s8[i] != y.s8[i]);
+    MASK_ROW(_mm_cmp_epi16_mask, 8, (a128, b128, _MM_CMPINT_LE), x.s16[i] <= y.s16[i]);
+    MASK_ROW(_mm_cmp_epi32_mask, 4, (a128, b128, _MM_CMPINT_NLT), x.s32[i] >= y.s32[i]);
     MASK_ROW(_mm_test_epi8_mask, 16, (a128, b128), (x.u8[i] & y.u8[i]) != 0);
 }
 

@@ -97,6 +97,7 @@ static void float_moves(void) {
     ROW(_mm512_mask_blend_pd, __m512d, f64, ((__mmask8)k, da, db), (bit_of(k, i) ? dy : dx).f64[i]);
     ROW(_mm512_mask_mov_pd, __m512d, f64, (da, (__mmask8)k, db), (bit_of(k, i) ? dy : dx).f64[i]);
     ROW(_mm512_maskz_mov_pd, __m512d, f64, ((__mmask8)k, da), bit_of(k, i) ? dx.f64[i] : 0);
+    STORE_ROW(_mm512_stream_ps, u32, 16, ((float *)(void *)memory, fa), fx.u32[i]);
     ROW(_mm512_cvtss_f32, float, u32, (fa), fx.u32[i]);
     ROW(_mm512_castps512_ps256, __m256, u32, (fa), fx.u32[i]);
     ROW(_mm512_castps512_ps128, __m128, u32, (fa), fx.u32[i]);
