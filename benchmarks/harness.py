@@ -99,6 +99,7 @@ def summary(row: Row, times: Mapping[str, Sequence[float]], loops: Mapping[str, 
         "work": row.work,
         "unit": row.unit,
         "traffic": row.traffic,
+        "float_traffic": 4 * row.traffic if row.float_traffic is None else row.float_traffic,
         "checked": row.checked,
         "candidates": {
             name: {

@@ -32,6 +32,7 @@ _ROW: dict[str, Any] = {
     "work": float,
     "unit": str,
     "traffic": float,
+    "float_traffic": float,
     "checked": str,
     "candidates": dict,
     "ratios": dict,

@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -67,16 +68,14 @@ def measure(name: str, settings: Settings, only: str = "") -> dict[str, Any]:
 
 @contextmanager
 def _torch(threads: int) -> Iterator[None]:
-    """No gradients, and so many threads, if torch is there at all."""
-    try:
-        import torch
-    except ImportError:
-        yield
-        return
+    """No gradients, so many threads, and no warnings of what peers will drop one day."""
+    import torch
+
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        with torch.no_grad():
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             yield
     finally:
         torch.set_num_threads(before)

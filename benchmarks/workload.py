@@ -86,6 +86,8 @@ class Row:
     unit : {"MAC", "element"}
     traffic : float
         Bytes that must move at least, each operand once.
+    float_traffic : float, optional
+        The same in float32; four times `traffic` if not given.
     limit : str, optional
         The probe that bounds pyquant's kernels: a multiply-add probe, ``"read"`` or ``"copy"``.
     expected : ndarray of float, optional
@@ -101,6 +103,7 @@ class Row:
     traffic: float
     limit: str | None
     expected: NDArray[Any] | None = None
+    float_traffic: float | None = None
     checked: str = ""
     candidates: dict[str, Candidate] = field(default_factory=dict)
     limits: dict[str, Candidate] = field(default_factory=dict)

@@ -12,7 +12,7 @@ from benchmarks.cases import Linear
 from benchmarks.peers.torch_float import eager
 from benchmarks.workload import Peer
 
-__all__ = ["ENGINES", "call", "dynamic", "int_mm", "linear"]
+__all__ = ["ENGINES", "call", "dynamic", "int4_weights", "int_mm", "linear"]
 
 # "x86" chooses between the other two by shape and CPU.
 ENGINES = {"FBGEMM": "fbgemm", "oneDNN": "onednn", "torch x86": "x86"}
@@ -83,6 +83,31 @@ def dynamic(model: torch.nn.Module, x: torch.Tensor, engine: str) -> Peer:
         torch.backends.quantized.engine = before
     made = eager(quantized, x)
     return Peer(made.run, made.result, f"quantize_dynamic, engine {engine}, linear layers only")
+
+
+def int4_weights(cases: Sequence[Linear], group: int) -> Peer:
+    """Weights of 4 bits in groups, float32 activations and sums: torch's own 4-bit kernel."""
+    first = cases[0]
+    packed = []
+    for case in cases:
+        n, k = case.w.shape
+        blocks = torch.from_numpy(case.w).reshape(n, k // group, group)
+        scale = (blocks.abs().amax(2, keepdim=True) / 7).clamp(min=1e-12)
+        stored = (torch.round(blocks / scale) + 8).to(torch.int32).reshape(n, k)
+        scales = torch.stack([scale[:, :, 0].t(), torch.zeros(k // group, n)], 2).contiguous()
+        packed.append((torch.ops.aten._convert_weight_to_int4pack_for_cpu(stored, 1), scales))
+    x, bias = torch.from_numpy(first.x), torch.from_numpy(first.bias)
+    last = [torch.empty(0)]
+    turn = [0]
+
+    def run() -> None:
+        turn[0] = (turn[0] + 1) % len(packed)
+        weights, scales = packed[turn[0]]
+        last[0] = torch.ops.aten._weight_int4pack_mm_for_cpu(x, weights, group, scales).add_(bias)
+
+    return Peer(
+        run, lambda: last[0].numpy(), f"_weight_int4pack_mm_for_cpu, groups of {group}, float32 inside"
+    )
 
 
 def int_mm(case: Linear) -> Peer:
