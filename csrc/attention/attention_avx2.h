@@ -125,7 +125,9 @@ PQ_INLINE pq_row_scale pq_make_row_scale(const pq_attention_args *args, uint32_t
         .before = (int64_t)((UINT64_C(1) << 63) + (UINT64_C(1) << (scale.shift - 1))),
         .after = (int32_t)((uint32_t)args->out.zero_point -
                            (uint32_t)(UINT64_C(1) << (63 - scale.shift))),
-        .limit = up < 0 ? 1 : up < 31 ? INT32_C(1) << up : INT32_MAX,
+        .limit = up < 0    ? 1
+                 : up < 31 ? INT32_C(1) << up
+                           : INT32_MAX,
         .multiplier = scale.multiplier,
         .shift = scale.shift,
     };

@@ -1,6 +1,6 @@
 /* One query at a time over keys and values as they lie in memory: when a text is generated there
- * is one query, and to pack its keys would cost more than to multiply them. vpmaddwd on s16, widened
- * as they are read; a call reads each key and each value once for each query. */
+ * is one query, and to pack its keys would cost more than to multiply them. vpmaddwd on s16,
+ * widened as they are read; a call reads each key and each value once for each query. */
 #ifndef PYQUANT_ATTENTION_ATTENTION_DIRECT_AVX2_H
 #define PYQUANT_ATTENTION_ATTENTION_DIRECT_AVX2_H
 
@@ -57,8 +57,8 @@ PQ_INLINE __m256i pq_direct_scores_8(const int16_t *q, const int8_t *const key[8
         const __m256i query = pq_load_256(q + c);
         PQ_UNROLL
         for (int i = 0; i < 8; i++) {
-            const __m256i k = _mm256_cvtepi8_epi16(
-                _mm_loadu_si128((const __m128i *)(const void *)(key[i] + c)));
+            const __m256i k =
+                _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)(const void *)(key[i] + c)));
             sum[i] = _mm256_add_epi32(sum[i], _mm256_madd_epi16(query, k));
         }
     }
@@ -72,9 +72,9 @@ PQ_INLINE __m256i pq_direct_scores_8(const int16_t *q, const int8_t *const key[8
     return pq_sum_lanes_8(sum);
 }
 
-/* O of 16 * blocks columns from c on, not yet less z_v * L. Pairs of keys are (i, i + 8) of each 16,
- * the order of the weights (pq_softmax_table_avx2); a pair's second key may be beyond the end, where
- * its weight is 0. `columns` are left in the row. */
+/* O of 16 * blocks columns from c on, not yet less z_v * L. Pairs of keys are (i, i + 8) of each
+ * 16, the order of the weights (pq_softmax_table_avx2); a pair's second key may be beyond the end,
+ * where its weight is 0. `columns` are left in the row. */
 PQ_INLINE void pq_direct_output(const int blocks, const int8_t *v, ptrdiff_t token, size_t keys,
                                 const int16_t *weights, size_t columns, __m256i sum[][2]) {
     PQ_UNROLL
@@ -109,9 +109,8 @@ PQ_INLINE void pq_direct_columns(const int blocks, const pq_attention_args *args
     pq_direct_output(blocks, v, args->v_strides.token, keys, weights, columns, sum);
     PQ_UNROLL
     for (int b = 0; b < blocks; b++) {
-        pq_write_16(args, _mm256_sub_epi32(sum[b][0], offset),
-                    _mm256_sub_epi32(sum[b][1], offset), scale, y + 16 * b,
-                    blocks > 1 ? 16 : columns);
+        pq_write_16(args, _mm256_sub_epi32(sum[b][0], offset), _mm256_sub_epi32(sum[b][1], offset),
+                    scale, y + 16 * b, blocks > 1 ? 16 : columns);
     }
 }
 

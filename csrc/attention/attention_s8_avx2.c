@@ -226,13 +226,12 @@ static void output_rows(const pq_attention_args *args, const shape *s, size_t co
                         const pq_row_scale *scale, int8_t *y) {
     const size_t lda = 2 * s->panel_stride, d = args->head_dim;
     for (size_t c = 0; c < d; c += TILE_COLUMNS) {
-        const int16_t *const block =
-            packed_values + c / TILE_COLUMNS * s->key_pairs * PAIR_WIDTH;
+        const int16_t *const block = packed_values + c / TILE_COLUMNS * s->key_pairs * PAIR_WIDTH;
         for (size_t i = 0; i < count; i += TILE_ROWS) {
             _Alignas(32) int32_t sums[TILE_ROWS * TILE_COLUMNS];
             const size_t rows = tile_rows(count, i);
-            multiply_tile(rows, 2, weights + i * lda, lda, block,
-                          pq_softmax_pairs(keys), sums, TILE_COLUMNS);
+            multiply_tile(rows, 2, weights + i * lda, lda, block, pq_softmax_pairs(keys), sums,
+                          TILE_COLUMNS);
             for (size_t r = 0; r < rows; r++) {
                 const int32_t *const sum = sums + r * TILE_COLUMNS;
                 pq_write_16(args, pq_load_256(sum), pq_load_256(sum + 8), &scale[i + r],

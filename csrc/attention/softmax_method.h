@@ -35,15 +35,18 @@ typedef struct pq_softmax_panel {
     uint32_t *sums; /* L of each row is written here */
 } pq_softmax_panel;
 
-/* A wide form, in place: leaves n weights at the start of each row. All rows of a block in one call,
- * because tables and constants take as long to spread as some 100 keys. */
+/* A wide form, in place: leaves n weights at the start of each row. All rows of a block in one
+ * call, because tables and constants take as long to spread as some 100 keys. */
 typedef void pq_softmax_panel_fn(const pq_softmax *softmax, const pq_softmax_panel *panel);
 
 /* Leaves s16 (pmax < 2^15). Of every 16 keys the weights of i and i + 8 lie side by side, i = 0..7:
  * the pairs that one multiply-add takes. */
 pq_softmax_panel_fn pq_softmax_table_avx2;
 
-/* Pairs of that order that hold the first n keys. */
+/* Leave s16, and u8 (pmax <= 255), in the order of the keys; n is a multiple of two steps. */
+pq_softmax_panel_fn pq_softmax_table_avx512, pq_softmax_table_avx512_bytes;
+
+/* Pairs of pq_softmax_table_avx2's order that hold the first n keys. */
 static inline size_t pq_softmax_pairs(size_t n) {
     return n / 16 * 8 + (n % 16 < 8 ? n % 16 : 8);
 }

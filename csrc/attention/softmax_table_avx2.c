@@ -84,19 +84,16 @@ static INLINE row_lanes make_lanes(const index_rule *rule, int32_t highest) {
         .multiplier = _mm256_set1_epi32((int32_t)rule->multiplier),
         .base = _mm256_set1_epi32((int32_t)((uint32_t)highest * rule->multiplier + rule->half)),
         /* 480 << (shift - 16); where that is beyond 16 bits, u cannot reach it */
-        .end = _mm256_set1_epi16((int16_t)(rule->shift > 23
-                                               ? UINT16_MAX
-                                               : PQ_SOFTMAX_INDEX_END << (rule->shift - 16))),
+        .end = _mm256_set1_epi16(
+            (int16_t)(rule->shift > 23 ? UINT16_MAX : PQ_SOFTMAX_INDEX_END << (rule->shift - 16))),
         .shift = _mm_cvtsi32_si128(rule->shift - 16),
     };
 }
 
 /* u of two times eight keys: a0 b0 a1 b1 .. */
 static INLINE __m256i indices(const row_lanes *r, __m256i a, __m256i b) {
-    a = _mm256_sub_epi32(r->base,
-                         _mm256_mullo_epi32(_mm256_max_epi32(a, r->least), r->multiplier));
-    b = _mm256_sub_epi32(r->base,
-                         _mm256_mullo_epi32(_mm256_max_epi32(b, r->least), r->multiplier));
+    a = _mm256_sub_epi32(r->base, _mm256_mullo_epi32(_mm256_max_epi32(a, r->least), r->multiplier));
+    b = _mm256_sub_epi32(r->base, _mm256_mullo_epi32(_mm256_max_epi32(b, r->least), r->multiplier));
     const __m256i upper = _mm256_blend_epi16(_mm256_srli_epi32(a, 16), b, 0xaa);
     return _mm256_srl_epi16(_mm256_min_epu16(upper, r->end), r->shift);
 }
