@@ -1,12 +1,12 @@
 #include <string.h>
 
 #include "core/dispatch.h"
+#include "core/grain.h"
 #include "core/operands.h"
 #include "elementwise/add_kernel.h"
 #include "elementwise/elementwise_kernel.h"
 
-/* The reference takes about 3 ns an element: under a millisecond a range. */
-#define RANGE_ELEMENTS 262144
+#define ELEMENT_PS 600
 /* A shorter b is repeated into a block of this many elements, so that a kernel call is not tiny. */
 #define BLOCK_ELEMENTS 1024
 
@@ -104,5 +104,6 @@ pq_status pq_add(const pq_exec *exec, const pq_add_args *args) {
         task.b = block;
         task.period = copies * args->period;
     }
-    return exec->parallel_for(exec, args->n, RANGE_ELEMENTS, run_range, &task);
+    return exec->parallel_for(exec, args->n, pq_grain(exec, args->n, 64, ELEMENT_PS), run_range,
+                              &task);
 }

@@ -1,10 +1,10 @@
 /* Entry point. The item of the parallel loop is one output element, outer index by outer index. */
 #include "core/dispatch.h"
+#include "core/grain.h"
 #include "core/operands.h"
 #include "elementwise/mean_kernel.h"
 
-/* Additions in a range: a strided one takes about 1 ns, so about a millisecond. */
-#define RANGE_ADDITIONS 1048576
+#define ADDITION_PS 400
 
 static const char op[] = "mean";
 
@@ -68,5 +68,6 @@ pq_status pq_mean(const pq_exec *exec, const pq_mean_args *args) {
         return status;
     }
     mean_task task = {.args = args, .kernel = pq_kernel_choose(PQ_KERNEL_OP_mean)};
-    return exec->parallel_for(exec, count, RANGE_ADDITIONS / args->reduce, run_range, &task);
+    return exec->parallel_for(exec, count, pq_grain(exec, count, 64, ADDITION_PS * args->reduce),
+                              run_range, &task);
 }

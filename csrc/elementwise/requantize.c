@@ -1,10 +1,10 @@
 #include "core/dispatch.h"
+#include "core/grain.h"
 #include "core/operands.h"
 #include "elementwise/requantize_kernel.h"
 #include "pyquant/elementwise.h"
 
-/* The reference takes about 2 ns an element: half a millisecond a range. */
-#define RANGE_ELEMENTS 262144
+#define ELEMENT_PS 400
 
 static const char op[] = "requantize";
 
@@ -52,5 +52,6 @@ pq_status pq_requantize_n(const pq_exec *exec, const pq_requantize_args *args) {
         return status;
     }
     requantize_task task = {.args = args, .kernel = pq_kernel_choose(PQ_KERNEL_OP_requantize)};
-    return exec->parallel_for(exec, args->n, RANGE_ELEMENTS, run_range, &task);
+    return exec->parallel_for(exec, args->n, pq_grain(exec, args->n, 64, ELEMENT_PS), run_range,
+                              &task);
 }

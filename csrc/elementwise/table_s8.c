@@ -1,10 +1,10 @@
 #include "core/dispatch.h"
+#include "core/grain.h"
 #include "core/operands.h"
 #include "elementwise/table_s8_kernel.h"
 #include "pyquant/elementwise.h"
 
-/* The reference takes about 0.5 ns an element: half a millisecond a range. */
-#define RANGE_ELEMENTS 1048576
+#define ELEMENT_PS 250
 
 typedef struct table_task {
     const int8_t *x, *table;
@@ -30,5 +30,5 @@ pq_status pq_table_s8(const pq_exec *exec, size_t n, const int8_t *x, const int8
     }
     table_task task = {
         .x = x, .table = table, .y = y, .kernel = pq_kernel_choose(PQ_KERNEL_OP_table_s8)};
-    return exec->parallel_for(exec, n, RANGE_ELEMENTS, run_range, &task);
+    return exec->parallel_for(exec, n, pq_grain(exec, n, 64, ELEMENT_PS), run_range, &task);
 }

@@ -2,11 +2,11 @@
 #include "pyquant/layernorm.h"
 
 #include "core/dispatch.h"
+#include "core/grain.h"
 #include "core/operands.h"
 #include "layernorm/layernorm_kernel.h"
 
-/* The reference takes about 5 ns an element: a range of this many takes about a millisecond. */
-#define RANGE_ELEMENTS 131072
+#define ELEMENT_PS 800
 #define EPSILON_MAX (UINT64_C(1) << 61)
 #define OFFSET_LIMIT (INT64_C(1) << 61)
 
@@ -77,6 +77,7 @@ pq_status pq_layernorm(const pq_exec *exec, const pq_layernorm_args *args) {
         return status;
     }
     rows_task task = {.args = args, .kernel = pq_kernel_choose(PQ_KERNEL_OP_layernorm)};
-    return exec->parallel_for(exec, args->rows, RANGE_ELEMENTS / args->channels + 1, run_rows,
+    return exec->parallel_for(exec, args->rows,
+                              pq_grain(exec, args->rows, 1, ELEMENT_PS * args->channels), run_rows,
                               &task);
 }

@@ -1,9 +1,10 @@
 #include <string.h>
 
+#include "core/grain.h"
 #include "core/operands.h"
 #include "pyquant/layout.h"
 
-#define RANGE_BYTES 1048576 /* about 0.3 ms at memory speed */
+#define BYTE_PS 200
 
 static const char op[] = "concat";
 
@@ -84,5 +85,5 @@ pq_status pq_concat(const pq_exec *exec, const pq_concat_args *args) {
             return status;
         }
     }
-    return exec->parallel_for(exec, bytes, RANGE_BYTES, run_range, &task);
+    return exec->parallel_for(exec, bytes, pq_grain(exec, bytes, 64, BYTE_PS), run_range, &task);
 }

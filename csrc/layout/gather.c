@@ -1,9 +1,10 @@
 #include <string.h>
 
+#include "core/grain.h"
 #include "core/operands.h"
 #include "pyquant/layout.h"
 
-#define RANGE_BYTES 262144 /* rows may miss the cache: a few tenths of a millisecond */
+#define BYTE_PS 500 /* rows may miss the cache */
 
 static const char op[] = "gather";
 
@@ -58,5 +59,6 @@ pq_status pq_gather(const pq_exec *exec, const pq_gather_args *args) {
         return status;
     }
     gather_task task = {.table = args->table, .index = args->index, .y = args->y, .row = row};
-    return exec->parallel_for(exec, args->count, RANGE_BYTES / row + 1, run_range, &task);
+    return exec->parallel_for(exec, args->count, pq_grain(exec, args->count, 1, BYTE_PS * row),
+                              run_range, &task);
 }

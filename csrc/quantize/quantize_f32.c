@@ -3,10 +3,10 @@
 #include <stdatomic.h>
 
 #include "core/dispatch.h"
+#include "core/grain.h"
 #include "quantize/quantize_f32_kernel.h"
 
-/* 0.3 ms for `ref` at 5 ns an element. */
-#define GRAIN ((size_t)1 << 16)
+#define ELEMENT_PS 500
 
 typedef struct task {
     const struct pq_quantize_f32_kernel *kernel;
@@ -163,8 +163,9 @@ static pq_status run(const pq_exec *exec, const char *op, task *t, pq_range_fn b
     t->kernel = pq_kernel_choose(PQ_KERNEL_OP_quantize_f32);
     t->grid = (pq_grid){args->q_type, args->zero_point, args->quant_min, args->quant_max};
     atomic_init(&t->nan, false);
+    const size_t grain = pq_grain(exec, args->n, 64, ELEMENT_PS);
     const pq_status status =
-        args->n == 0 ? PQ_OK : exec->parallel_for(exec, args->n, GRAIN, body, t);
+        args->n == 0 ? PQ_OK : exec->parallel_for(exec, args->n, grain, body, t);
     if (status == PQ_OK && atomic_load_explicit(&t->nan, memory_order_relaxed)) {
         return pq_fail(exec, PQ_ERR_NAN, "%s: x holds NaN", op);
     }

@@ -9,6 +9,7 @@
 
 #include "check.h"
 #include "core/dispatch.h"
+#include "core/grain.h"
 #include "pyquant/cpu.h"
 #include "pyquant/exec.h"
 
@@ -98,10 +99,9 @@ static void test_isa(void) {
 #if defined(__x86_64__)
     /* The compiler's own detection, which checks the operating system's state too. */
     CHECK_EQ((pq_cpu_features() & PQ_CPU_AVX2) != 0, __builtin_cpu_supports("avx2") != 0);
-    CHECK_EQ((pq_cpu_features() & PQ_CPU_AVX512) != 0, __builtin_cpu_supports("avx512f") &&
-                                                           __builtin_cpu_supports("avx512bw") &&
-                                                           __builtin_cpu_supports("avx512vl") &&
-                                                           __builtin_cpu_supports("avx512dq"));
+    CHECK_EQ((pq_cpu_features() & PQ_CPU_AVX512) != 0,
+             __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                 __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq"));
 #endif
 }
 
@@ -239,7 +239,61 @@ static void test_poll(void) {
     }
 }
 
+/* A range is long enough for a thread and short enough for the poll, whatever there is to do. */
+static void test_grain(void) {
+    static const uint64_t costs[] = {0, 1, 100, 500, 70000, UINT64_C(30000000), UINT64_MAX};
+    static const size_t units[] = {1, 64};
+    uint64_t random = 8;
+    for (int i = 0; i < 20000; i++) {
+        pq_exec exec = pq_exec_serial(NULL, 0);
+        exec.num_threads = (int)check_random_in(&random, 1, 64);
+        const uint64_t cost = costs[i % 7], unit = units[i % 2];
+        const size_t count = (size_t)(check_random(&random) >> check_random_in(&random, 1, 63));
+        const uint64_t grain = pq_grain(&exec, count, unit, cost), item = cost < 1 ? 1 : cost;
+        CHECK(grain >= 1 && grain % unit == 0);
+        CHECK(grain > UINT64_MAX / item || grain * item > PQ_RANGE_LEAST_PS); /* worth a thread */
+        CHECK(grain <= PQ_RANGE_MOST_PS / item + unit);                       /* soon over */
+        const bool small = count <= PQ_RANGE_LEAST_PS / item;
+        CHECK(!small || grain >= count);
+        const uint64_t ranges = count / grain, wanted = 4 * (uint64_t)exec.num_threads;
+        CHECK(exec.num_threads == 1 || ranges <= wanted || grain * item > PQ_RANGE_MOST_PS - item);
+    }
+}
+
 #if defined(_OPENMP)
+
+/* The caller's range is over at once, the other one only after the poll has spoken. */
+typedef struct waiter {
+    atomic_bool begun, asked, late;
+} waiter;
+
+static bool ask(void *argument) {
+    waiter *w = argument;
+    if (!atomic_load(&w->begun)) {
+        return false;
+    }
+    atomic_store(&w->asked, true);
+    return true;
+}
+
+static void wait_for_poll(void *argument, size_t begin, size_t end, int slot) {
+    waiter *w = argument;
+    const time_t deadline = time(NULL) + 20;
+    (void)begin, (void)end;
+    while (!atomic_load(slot == 0 ? &w->begun : &w->asked) && time(NULL) < deadline) {
+        atomic_store(&w->begun, atomic_load(&w->begun) || slot != 0);
+    }
+    atomic_store(&w->late, atomic_load(&w->late) || time(NULL) >= deadline);
+}
+
+static void test_poll_at_the_end(void) {
+    waiter w = {false, false, false};
+    pq_exec exec = pq_exec_openmp(2, NULL, 0);
+    exec.poll = ask;
+    exec.poll_arg = &w;
+    CHECK_STATUS(exec.parallel_for(&exec, 2, 1, wait_for_poll, &w), PQ_ERR_INTERRUPTED);
+    CHECK(w.asked && !w.late);
+}
 
 static void nested_body(void *task, size_t begin, size_t end, int slot) {
     (void)begin, (void)end, (void)slot;
@@ -293,7 +347,9 @@ int main(void) {
     test_kernel_rows();
     test_coverage();
     test_poll();
+    test_grain();
 #if defined(_OPENMP)
+    test_poll_at_the_end();
     test_nested();
     test_fork();
 #endif
