@@ -167,7 +167,8 @@ def isa_flags(source: Path, flags: Flags, cc: list[str]) -> list[str]:
     if suffix is None:
         return []
     is_clang = b"clang" in subprocess.run([*cc, "--version"], check=True, capture_output=True).stdout
-    return flags[f"PQ_FLAGS_{suffix}"] + ([] if is_clang else flags.get(f"PQ_GCC_FLAGS_{suffix}", []))
+    compiler = "CLANG" if is_clang else "GCC"
+    return flags[f"PQ_FLAGS_{suffix}"] + flags.get(f"PQ_{compiler}_FLAGS_{suffix}", [])
 
 
 def compile_all(jobs: list[tuple[Path, list[str]]]) -> list[str]:

@@ -14,12 +14,14 @@ PQ_FLAGS_avx512vnni = -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni
 PQ_FLAGS_neon =
 PQ_FLAGS_neondot = -march=armv8.2-a+dotprod
 
-# gcc 12 spills wide register tiles with partial redundancy elimination; clang does not know the flag.
+# Wide register tiles fit exactly, and what compilers do to them must not cost a register. gcc 12 spills them with
+# partial redundancy elimination.
 PQ_GCC_FLAGS_avx512 = -fno-tree-pre
 PQ_GCC_FLAGS_avx512vnni = -fno-tree-pre
-# Its first scheduling pass moves loads up until the 6 x 16 tile no longer fits the registers; constants that it
-# propagates into the tile cost one more.
+# The scheduling before register allocation moves loads up in the 6 x 16 tile; constants that gcc propagates into it
+# cost one more.
 PQ_GCC_FLAGS_neondot = -fno-schedule-insns -fno-ipa-cp
+PQ_CLANG_FLAGS_neondot = -mllvm -enable-misched=false
 
 # The emulated test build of the AVX-512 files.
 # -Wno-psabi: 64-byte vectors passed without AVX-512 have an ABI of their own, which matters only between objects.

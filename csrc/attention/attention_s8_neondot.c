@@ -24,8 +24,8 @@ enum {
     ROWS = PQ_DOT_ROWS,
     COLUMNS = PQ_DOT_COLUMNS,
     STEP = PQ_DOT_STEP,
-    STEP_SIZE = PQ_DOT_STEP_SIZE,
-    GROUP_SIZE = PQ_DOT_GROUP_SIZE,
+    GROUP_SIZE = 4 * COLUMNS, /* bytes of four k of a packed panel */
+    STEP_SIZE = 4 * GROUP_SIZE,
     P_STEP = 2 * STEP, /* 16 low bytes, 16 high bytes */
     TILE = ROWS * COLUMNS,
     BLOCK_TILES = 4 /* row tiles that share a packed panel while it is in L1 */
@@ -164,12 +164,12 @@ static void pack(const pq_attention_args *args, size_t batch, size_t group, size
     }
 }
 
-/* Two instances of the register tile. */
-static void multiply_s8(size_t rows, const pq_dot_tile *tile) {
-    pq_dot_rows(rows, false, tile);
+/* The register tile of each type, not inlined, so that it has all registers. */
+static __attribute__((noinline)) void multiply_s8(size_t rows, const pq_dot_tile *tile) {
+    pq_dot_rows(rows, PQ_DOT_S8, tile);
 }
-static void multiply_u8(size_t rows, const pq_dot_tile *tile) {
-    pq_dot_rows(rows, true, tile);
+static __attribute__((noinline)) void multiply_u8(size_t rows, const pq_dot_tile *tile) {
+    pq_dot_rows(rows, PQ_DOT_U8, tile);
 }
 
 /* What turns the sums of one row into outputs; the shift is negative. */

@@ -1,16 +1,50 @@
-/* What follows the sums in the NEON gemm kernels: bias, requantization, store. Their `lanes` is 1,
- * so that the 64-bit shifts stand in column order. The rounding shift and saturating narrowings
- * (core/neon_output.h) make low, high, round and post unnecessary.
+/* What the NEON gemm kernels share: a tile of sums over a range of k, and what follows the sums
+ * (bias, requantization, store). The rounding shift and the saturating narrowings of
+ * core/neon_output.h make low, high, round and post unnecessary.
  */
 #ifndef PYQUANT_GEMM_GEMM_NEON_H
 #define PYQUANT_GEMM_GEMM_NEON_H
 
 #include <string.h>
 
+#include "core/neon_dot.h"
 #include "core/neon_output.h"
 #include "gemm/gemm_s8s8_kernel.h"
 
-enum { PQ_GEMM_NEON_COLUMNS = 16 }; /* of a panel and of a tile of sums */
+enum {
+    PQ_GEMM_NEON_LANES = 4,
+    PQ_GEMM_NEON_TILE = PQ_DOT_ROWS * PQ_DOT_COLUMNS /* sums */
+};
+
+/* A register tile of core/neon_dot.h of one type: not inlined, so that it has all registers. */
+typedef void pq_gemm_multiply_fn(size_t rows, const pq_dot_tile *tile);
+
+/* sums = from + x * w over k, `from` as in pq_dot_tile. x is read in place; only the last k % 16 of
+ * a row are copied, so that nothing behind it is read. */
+static inline void pq_gemm_sum_tile(pq_gemm_multiply_fn *multiply, size_t rows, const int8_t *x,
+                                    size_t ldx, const int8_t *w, size_t k, const int32_t *from,
+                                    size_t from_stride, int32_t *sums) {
+    const size_t steps = k / PQ_DOT_STEP, tail = k % PQ_DOT_STEP;
+    int8_t padded[PQ_DOT_ROWS * PQ_DOT_STEP];
+    if (tail > 0) {
+        memset(padded, 0, sizeof padded);
+        for (size_t i = 0; i < rows; i++) {
+            memcpy(padded + i * PQ_DOT_STEP, x + i * ldx + steps * PQ_DOT_STEP, tail);
+        }
+    }
+    const pq_dot_tile tile = {.a = x,
+                              .lda = ldx,
+                              .a_step = PQ_DOT_STEP,
+                              .steps = steps,
+                              .a_tail = padded,
+                              .tail_groups = (tail + 3) / 4,
+                              .w = w,
+                              .from = from,
+                              .from_stride = from_stride,
+                              .to = sums,
+                              .to_stride = PQ_DOT_COLUMNS};
+    multiply(rows, &tile);
+}
 
 /* The constants of four columns; shifts are negative. */
 typedef struct pq_gemm_columns_4 {
@@ -19,9 +53,10 @@ typedef struct pq_gemm_columns_4 {
 } pq_gemm_columns_4;
 
 static inline pq_gemm_columns_4 pq_gemm_columns_at(const pq_gemm_weights *weights, size_t j) {
-    const int64_t *shift = (const int64_t *)weights->shift + j;
+    const int64_t *shift = (const int64_t *)weights->shift + j; /* even columns, odd columns */
+    const int64x2_t even = vnegq_s64(vld1q_s64(shift)), odd = vnegq_s64(vld1q_s64(shift + 2));
     return (pq_gemm_columns_4){vld1q_s32(weights->bias + j), vld1q_s32(weights->multiplier + j),
-                               vnegq_s64(vld1q_s64(shift)), vnegq_s64(vld1q_s64(shift + 2))};
+                               vzip1q_s64(even, odd), vzip2q_s64(even, odd)};
 }
 
 /* rnu(acc), saturated. */
@@ -39,7 +74,7 @@ static inline void pq_gemm_finish_8(const pq_gemm_weights *weights, size_t j, si
     const pq_gemm_columns_4 high = pq_gemm_columns_at(weights, j + 4);
     const pq_neon_output out = pq_neon_output_of(weights->out);
     const size_t size = pq_dtype_size(weights->y_type);
-    for (size_t i = 0; i < rows; i++, sums += PQ_GEMM_NEON_COLUMNS, y += y_stride) {
+    for (size_t i = 0; i < rows; i++, sums += PQ_DOT_COLUMNS, y += y_stride) {
         const int16x8_t v = pq_neon_clamp_8(&out, pq_gemm_rescale_4(&low, sums),
                                             pq_gemm_rescale_4(&high, sums + 4));
         if (columns >= 8) {
@@ -56,9 +91,9 @@ static inline void pq_gemm_finish_8(const pq_gemm_weights *weights, size_t j, si
 static inline void pq_gemm_finish_s32(const pq_gemm_weights *weights, size_t j, size_t rows,
                                       size_t columns, const int32_t *sums, char *y,
                                       size_t y_stride) {
-    for (size_t i = 0; i < rows; i++, sums += PQ_GEMM_NEON_COLUMNS, y += y_stride) {
-        int32_t row[PQ_GEMM_NEON_COLUMNS];
-        for (size_t c = 0; c < PQ_GEMM_NEON_COLUMNS; c += 4) {
+    for (size_t i = 0; i < rows; i++, sums += PQ_DOT_COLUMNS, y += y_stride) {
+        int32_t row[PQ_DOT_COLUMNS];
+        for (size_t c = 0; c < PQ_DOT_COLUMNS; c += 4) {
             vst1q_s32(row + c, vaddq_s32(vld1q_s32(sums + c), vld1q_s32(weights->bias + j + c)));
         }
         memcpy(y, row, columns * sizeof *row);

@@ -14,6 +14,8 @@
  * extension of its sign, and x keeps its own. The kernel takes 8 * sum(x) off: one number a
  * row for all columns, where the usual offset of x by 128 costs a number a column and halves the
  * room in s16. Missing k and columns hold weights of 0; missing x must be 0.
+ * A kernel whose instructions want s8 on both sides asks for signed_halves: w in two's complement,
+ * whose sign two shifts extend.
  */
 #ifndef PYQUANT_GEMM_GEMM_S8S4_KERNEL_H
 #define PYQUANT_GEMM_GEMM_S8S4_KERNEL_H
@@ -23,6 +25,7 @@
 
 struct pq_gemm_s8s4_kernel {
     struct pq_gemm_s8s8_kernel gemm;
+    bool signed_halves;
 };
 
 /* What weights->extra points to. */

@@ -11,11 +11,13 @@ static void pack_plain(pq_gemm_weights *weights, const uint8_t *w) {
     }
 }
 
-static void pack_lanes(pq_gemm_weights *weights, const uint8_t *w) {
+/* w + 8, or w in two's complement. */
+static void pack_lanes(pq_gemm_weights *weights, const uint8_t *w, bool signed_halves) {
+    const int offset = signed_halves ? 0 : 8;
     const size_t tile = weights->kernel->column_tile, lanes = weights->kernel->lanes;
     const size_t panels = pq_gemm_round_up(weights->n, tile) / tile;
     uint8_t *const out = (uint8_t *)weights->panels;
-    memset(out, 0x88, panels * weights->panel_size); /* weights of 0 */
+    memset(out, offset * 0x11, panels * weights->panel_size); /* weights of 0 */
     for (size_t j = 0; j < weights->n; j++) {
         const uint8_t *row = w + j * pq_s4_row_size(weights->k);
         const size_t column = j % tile, pair = column % (2 * lanes);
@@ -24,7 +26,7 @@ static void pack_lanes(pq_gemm_weights *weights, const uint8_t *w) {
         const int shift = pair < lanes ? 0 : 4;
         for (size_t p = 0; p < weights->k; p++) {
             uint8_t *byte = first + p / 4 * (tile * 2) + p % 4;
-            const int stored = pq_s4_get(row, p) + 8;
+            const int stored = (pq_s4_get(row, p) + offset) & 15;
             *byte = (uint8_t)((*byte & (0xF0 >> shift)) | stored << shift);
         }
     }
@@ -128,7 +130,11 @@ pq_status pq_gemm_s8s4_pack_for(const pq_exec *exec, const struct pq_gemm_s8s4_k
     packed->y_type = args->y_type;
     packed->out = args->out;
     if (args->k > 0) {
-        (kernel->gemm.lanes == 1 ? pack_plain : pack_lanes)(packed, args->w);
+        if (kernel->gemm.lanes == 1) {
+            pack_plain(packed, args->w);
+        } else {
+            pack_lanes(packed, args->w, kernel->signed_halves);
+        }
         groups->chain = longest_chain(args, groups->size);
     }
     pack_multipliers(packed, args->group_multiplier, count, factor);

@@ -1,50 +1,17 @@
 /* gemm_s8s8 on the AArch64 dot product: s8 x s8, four products a lane, summed modulo 2^32 in the
- * register tile of core/neon_dot.h. Nothing saturates and no operand needs an offset.
- *
- * x is read in place, row by row, 16 bytes at a time; only the last k % 16 of a row are copied, so
- * that nothing behind it is read. Panels are padded to four k.
- */
+ * register tile of core/neon_dot.h. Nothing saturates and no operand needs an offset. */
 #include <stdbool.h>
-#include <string.h>
 
-#include "core/neon_dot.h"
 #include "gemm/gemm_neon.h"
 
-enum { ROWS = PQ_DOT_ROWS, COLUMNS = PQ_DOT_COLUMNS, STEP = PQ_DOT_STEP, TILE = ROWS * COLUMNS };
-
-_Static_assert((int)COLUMNS == (int)PQ_GEMM_NEON_COLUMNS, "the epilogue reads rows of a tile");
-
-static void multiply(size_t rows, const pq_dot_tile *tile) {
-    pq_dot_rows(rows, false, tile);
-}
+enum { ROWS = PQ_DOT_ROWS, COLUMNS = PQ_DOT_COLUMNS, TILE = PQ_GEMM_NEON_TILE };
 
 static size_t min_size(size_t a, size_t b) {
     return a < b ? a : b;
 }
 
-/* sums = (first ? 0 : sums) + x * w over k. */
-static void run_tile(size_t rows, bool first, const int8_t *x, size_t ldx, const int8_t *w,
-                     size_t k, int32_t *sums) {
-    const size_t steps = k / STEP, tail = k % STEP;
-    int8_t padded[ROWS * STEP];
-    if (tail > 0) {
-        memset(padded, 0, sizeof padded);
-        for (size_t i = 0; i < rows; i++) {
-            memcpy(padded + i * STEP, x + i * ldx + steps * STEP, tail);
-        }
-    }
-    const pq_dot_tile tile = {.a = x,
-                              .lda = ldx,
-                              .a_step = STEP,
-                              .steps = steps,
-                              .a_tail = padded,
-                              .tail_groups = (tail + 3) / 4,
-                              .w = w,
-                              .from = first ? pq_dot_zeros : sums,
-                              .from_stride = first ? 0 : COLUMNS,
-                              .to = sums,
-                              .to_stride = COLUMNS};
-    multiply(rows, &tile);
+static __attribute__((noinline)) void multiply(size_t rows, const pq_dot_tile *tile) {
+    pq_dot_rows(rows, PQ_DOT_S8, tile);
 }
 
 /* One panel of 16 columns against all rows of the block, k in [begin, end). */
@@ -55,7 +22,8 @@ static void run_panel(const pq_gemm_weights *weights, const pq_gemm_block *block
     for (size_t row = 0; row < block->rows; row += ROWS) {
         const size_t rows = min_size(ROWS, block->rows - row);
         const int8_t *x = block->x == NULL ? NULL : block->x + row * block->ldx + k_begin;
-        run_tile(rows, first, x, block->ldx, w, k_end - k_begin, sums);
+        pq_gemm_sum_tile(multiply, rows, x, block->ldx, w, k_end - k_begin,
+                         first ? pq_dot_zeros : sums, first ? 0 : COLUMNS, sums);
         if (last) {
             pq_gemm_finish_tile(weights, block, row, rows, j,
                                 min_size(COLUMNS, block->column_end - j), sums);
@@ -87,11 +55,10 @@ const struct pq_gemm_s8s8_kernel pq_gemm_s8s8_neondot = {
     .row_tile = ROWS,
     .column_tile = COLUMNS,
     .k_group = 4,
-    .lanes = 1,
+    .lanes = PQ_GEMM_NEON_LANES,
     .x_offset = 0,
     .x_bytes = 1,
     .w_bytes = 1,
-    .panel_level = 1,
     .block_macs = (size_t)1 << 25, /* 4 ms at 8 multiply-adds a cycle and 1 GHz */
     .workspace = workspace_size,
     .run = run,
