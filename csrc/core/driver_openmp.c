@@ -1,6 +1,6 @@
 /* Ranges are handed out one by one through an atomic counter, not by an `omp for`: a range may be
  * skipped after a stop, and only the calling thread may poll. */
-#define _POSIX_C_SOURCE 200809L /* pthread_atfork, nanosleep */
+#define _POSIX_C_SOURCE 200809L /* pthread_atfork, nanosleep, sched_yield */
 
 #include <assert.h>
 #include <stdatomic.h>
@@ -15,6 +15,7 @@
 
 #include <omp.h>
 #include <pthread.h>
+#include <sched.h>
 
 /* libgomp keeps its sleeping workers in a pool that a fork copies without the threads: the
  * child's next parallel region would wait for them for ever. */
@@ -66,18 +67,22 @@ static bool must_be_serial(void) {
 
 /* The calling thread has run out of ranges before the others. It goes on asking, because theirs may
  * be long: the engine gives whole samples to a thread, whose loops inside look at `stop` through
- * the poll. A short wait spins, as the end of the region would. */
+ * the poll. Most waits are shorter than a range: they spin, as the end of the region would, and soon
+ * let others have the processor; sleeping would add its own 60 us or more. */
 static void poll_while_others_run(const pq_exec *exec, const atomic_int *finished, int others,
                                   atomic_bool *stop) {
-    static const int64_t spin_ns = 50 * 1000;
-    static const struct timespec pause = {.tv_sec = 0, .tv_nsec = 100 * 1000};
+    static const int64_t spin_ns = 50 * 1000, yield_ns = 2 * 1000 * 1000;
+    static const struct timespec nap = {.tv_sec = 0, .tv_nsec = 200 * 1000};
     const int64_t begin = pq_clock_ns();
     while (atomic_load_explicit(finished, memory_order_relaxed) < others) {
         if (pq_poll_throttled(exec)) {
             atomic_store_explicit(stop, true, memory_order_relaxed);
         }
-        if (pq_clock_ns() - begin > spin_ns) {
-            (void)nanosleep(&pause, NULL);
+        const int64_t waited = pq_clock_ns() - begin;
+        if (waited > yield_ns) {
+            (void)nanosleep(&nap, NULL);
+        } else if (waited > spin_ns) {
+            (void)sched_yield();
         }
     }
 }

@@ -3,8 +3,8 @@
  * A parallel region of two threads costs 1 to 2 us while the threads still spin from the last one,
  * and 30 to 60 us where they must be woken, so that a range of less than 20 us is not worth a
  * thread. A range of the fastest kernel takes at most 500 us: with the reference, some ten times
- * slower, still under the 10 ms of exec.h. Between the two, four ranges a thread: the wait for the
- * last one is then an eighth of the whole on average, and threads need not be equally fast.
+ * slower, still under the 10 ms of exec.h. Between the two, four ranges a thread, or else a
+ * multiple of the threads: equal threads end together, and unequal ones need not wait long.
  */
 #ifndef PYQUANT_CORE_GRAIN_H
 #define PYQUANT_CORE_GRAIN_H
@@ -23,11 +23,12 @@ enum { PQ_RANGES_A_THREAD = 4 };
 static inline size_t pq_grain(const pq_exec *exec, size_t count, size_t unit, uint64_t item_ps) {
     const uint64_t cost = item_ps < 1 ? 1 : item_ps;
     const uint64_t least = PQ_RANGE_LEAST_PS / cost + 1, most = PQ_RANGE_MOST_PS / cost + 1;
-    const size_t ranges =
-        exec->num_threads <= 1 ? 1 : (size_t)exec->num_threads * PQ_RANGES_A_THREAD;
-    uint64_t grain = count / ranges + (count % ranges != 0);
-    grain = count / 2 < least ? 2 * least : grain < least ? least : grain;
-    grain = grain > most ? most : grain;
+    const uint64_t threads = exec->num_threads < 1 ? 1 : (uint64_t)exec->num_threads;
+    const uint64_t limit = threads == 1 ? 1 : threads * PQ_RANGES_A_THREAD;
+    uint64_t ranges = count / least < limit ? count / least : limit;
+    ranges = ranges < 1 ? 1 : ranges < threads ? ranges : ranges - ranges % threads;
+    uint64_t grain = count / ranges + (count % ranges != 0 || count == 0);
+    grain = grain < most ? grain : most;
     return (size_t)((grain + unit - 1) / unit * unit);
 }
 

@@ -250,13 +250,16 @@ static void test_grain(void) {
         const uint64_t cost = costs[i % 7], unit = units[i % 2];
         const size_t count = (size_t)(check_random(&random) >> check_random_in(&random, 1, 63));
         const uint64_t grain = pq_grain(&exec, count, unit, cost), item = cost < 1 ? 1 : cost;
+        const uint64_t ranges = count / grain + (count % grain != 0),
+                       threads = (uint64_t)exec.num_threads;
+        const bool longest = grain > PQ_RANGE_MOST_PS / item;
         CHECK(grain >= 1 && grain % unit == 0);
-        CHECK(grain > UINT64_MAX / item || grain * item > PQ_RANGE_LEAST_PS); /* worth a thread */
-        CHECK(grain <= PQ_RANGE_MOST_PS / item + unit);                       /* soon over */
-        const bool small = count <= PQ_RANGE_LEAST_PS / item;
-        CHECK(!small || grain >= count);
-        const uint64_t ranges = count / grain, wanted = 4 * (uint64_t)exec.num_threads;
-        CHECK(exec.num_threads == 1 || ranges <= wanted || grain * item > PQ_RANGE_MOST_PS - item);
+        CHECK(ranges <= 1 || grain * item > PQ_RANGE_LEAST_PS); /* worth a thread */
+        CHECK(grain <= PQ_RANGE_MOST_PS / item + unit);         /* soon over */
+        CHECK(longest || ranges <= (threads == 1 ? 1 : 4 * threads));
+        /* All threads have as many, if one has two: but for what is rounded up to a unit. */
+        CHECK(longest || ranges <= threads || unit > 1 || ranges % threads == 0 ||
+              grain * (ranges + 1) > count);
     }
 }
 
