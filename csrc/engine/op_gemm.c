@@ -1,9 +1,7 @@
 /* GEMM: the weights are packed once, when the program is made. */
-#include "engine/attrs.h"
 #include "engine/op_gemm.h"
+#include "engine/attrs.h"
 #include "pyquant/gemm.h"
-
-enum { GEMM_X, GEMM_W, GEMM_BIAS, GEMM_MULTIPLIER, GEMM_SHIFT };
 
 static const pq_engine_range ranges[PQ_GEMM_ATTRS] = {
     [PQ_GEMM_N] = PQ_ENGINE_RANGE_COUNT,         [PQ_GEMM_K] = PQ_ENGINE_RANGE_COUNT,
@@ -26,7 +24,7 @@ static pq_gemm_pack_args pack_args(const pq_engine_check *check) {
     };
 }
 
-static pq_status validate(const pq_engine_check *check) {
+pq_status pq_engine_gemm_validate(const pq_engine_check *check, int64_t row_size) {
     const int64_t *attrs = check->instruction->attrs;
     const int64_t n = attrs[PQ_GEMM_N], k = attrs[PQ_GEMM_K];
     const int64_t x_size = pq_engine_input(check, GEMM_X)->size;
@@ -34,7 +32,7 @@ static pq_status validate(const pq_engine_check *check) {
     if (!pq_engine_multiply(n, k, &size)) {
         return pq_engine_reject(check, "n * k is too large");
     }
-    pq_status status = pq_engine_expect_size(check, GEMM_W, size);
+    pq_status status = pq_engine_expect_size(check, GEMM_W, n * row_size);
     if (status) {
         return status;
     }
@@ -68,6 +66,14 @@ static pq_status validate(const pq_engine_check *check) {
         return pq_engine_reject(check,
                                 "zero_point, quant_min and quant_max must be 0 with an s32 output");
     }
+    return PQ_OK;
+}
+
+static pq_status validate(const pq_engine_check *check) {
+    const pq_status status = pq_engine_gemm_validate(check, check->instruction->attrs[PQ_GEMM_K]);
+    if (status) {
+        return status;
+    }
     pq_engine_probe probe;
     pq_engine_probe_init(&probe);
     const pq_gemm_pack_args args = pack_args(check);
@@ -82,15 +88,15 @@ static pq_status prepare(const pq_engine_check *check, void **prepared) {
     return status;
 }
 
-static void release(void *prepared) {
+void pq_engine_gemm_release(void *prepared) {
     pq_gemm_weights_free(prepared);
 }
 
-static size_t workspace(const pq_engine_step *step) {
+size_t pq_engine_gemm_workspace(const pq_engine_step *step) {
     return pq_gemm_workspace(step->exec, step->prepared);
 }
 
-static pq_status execute(const pq_engine_step *step) {
+pq_status pq_engine_gemm_execute(const pq_engine_step *step) {
     const size_t n = (size_t)step->instruction->attrs[PQ_GEMM_N];
     const size_t k = (size_t)step->instruction->attrs[PQ_GEMM_K];
     const pq_value *x = &step->values[step->instruction->inputs[GEMM_X]];
@@ -99,7 +105,7 @@ static pq_status execute(const pq_engine_step *step) {
                            step->workspace_size);
 }
 
-static void find_work(const pq_engine_step *step, pq_engine_work *work) {
+void pq_engine_gemm_work(const pq_engine_step *step, pq_engine_work *work) {
     const pq_value *y = &step->values[step->instruction->output];
     work->macs = pq_engine_elements(y, step->batch) * (uint64_t)step->instruction->attrs[PQ_GEMM_K];
 }
@@ -115,11 +121,11 @@ const pq_engine_op pq_engine_gemm = {
     .output = {PQ_ENGINE_S8_S16 | PQ_ENGINE_S32, false},
     .packed = 1u << GEMM_W | 1u << GEMM_BIAS | 1u << GEMM_MULTIPLIER | 1u << GEMM_SHIFT,
     .validate = validate,
-    .execute = execute,
+    .execute = pq_engine_gemm_execute,
     .prepare = prepare,
-    .release = release,
-    .workspace = workspace,
-    .work = find_work,
+    .release = pq_engine_gemm_release,
+    .workspace = pq_engine_gemm_workspace,
+    .work = pq_engine_gemm_work,
     .fusions = pq_engine_gemm_fusions,
     .fusion_count = PQ_GEMM_FUSIONS,
 };

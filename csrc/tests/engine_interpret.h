@@ -121,6 +121,29 @@ static inline void interpret_gemm(const operands *o) {
     }
 }
 
+static inline void interpret_gemm_s8s4(const operands *o) {
+    const int64_t n = build_get(o->i, "n"), k = build_get(o->i, "k");
+    const int64_t group_size = build_get(o->i, "group_size");
+    const int64_t groups = group_size == 0 ? 0 : (k + group_size - 1) / group_size;
+    for (int64_t at = 0; at < o->y_size; at++) {
+        const int64_t row = at / n, column = at % n;
+        int64_t sum = o->x[2] == NULL ? 0 : interpret_get(o->x[2], PQ_S32, column);
+        for (int64_t p = 0; p < k; p++) {
+            const int64_t byte = interpret_get(o->x[1], PQ_U8, column * ((k + 1) / 2) + p / 2);
+            const int64_t half = p % 2 == 0 ? byte % 16 : byte / 16;
+            const int64_t factor =
+                groups == 0 ? 1 : interpret_get(o->x[5], PQ_U8, column * groups + p / group_size);
+            sum += (interpret_get(o->x[0], PQ_S8, row * k + p) - build_get(o->i, "x_zero_point")) *
+                   factor * (half > 7 ? half - 16 : half);
+        }
+        if (o->y_type != PQ_S32) {
+            sum = pq_requantize(sum, (int32_t)interpret_get(o->x[3], PQ_S32, column),
+                                (int)interpret_get(o->x[4], PQ_U8, column), interpret_clamp(o->i));
+        }
+        interpret_put(o->y, o->y_type, at, sum);
+    }
+}
+
 static inline pq_strides interpret_strides(const pq_instruction *i, const char *offset) {
     const int64_t *a = &i->attrs[build_attr(PQ_OP_ATTENTION, offset)];
     return (pq_strides){0, (ptrdiff_t)a[1], (ptrdiff_t)a[2], (ptrdiff_t)a[3]};

@@ -245,6 +245,40 @@ static inline void random_gemm(build *b) {
     }
 }
 
+static inline void random_gemm_s8s4(build *b) {
+    const int64_t x = random_pick(b, 1u << PQ_S8);
+    const pq_value v = b->values[x];
+    const int64_t k = random_divisor(b, v.size), n = random_in(b, 1, 20);
+    const pq_dtype types[] = {PQ_S8, PQ_S8, PQ_S16, PQ_S32};
+    const pq_dtype type = types[random_in(b, 0, 3)];
+    /* With an odd k the last half byte of a row must be 0: there, bytes are weights >= 0. */
+    const int64_t w = build_random_constant(b, PQ_U8, n * ((k + 1) / 2), 0, k % 2 ? 7 : 255);
+    const int64_t group_size = 4 * random_in(b, 0, 3);
+    const int64_t groups = group_size == 0 ? 0 : (k + group_size - 1) / group_size;
+    int64_t bias = -1, multiplier = -1, shift = -1, factor = -1;
+    if (check_random(&b->random) % 2) {
+        bias = build_random_constant(b, PQ_S32, n, -5000, 5000);
+    }
+    if (type != PQ_S32) {
+        multiplier = build_random_constant(b, PQ_S32, n, 1 << 30, INT32_MAX);
+        shift = build_random_constant(b, PQ_U8, n, 33, 42);
+    }
+    if (group_size > 0) {
+        factor = build_random_constant(b, PQ_U8, n * groups, 1, 255);
+    }
+    pq_instruction *i =
+        build_emit(b, PQ_OP_GEMM_S8S4, random_temp(b, type, v.batched, v.size / k * n));
+    const int64_t inputs[] = {x, w, bias, multiplier, shift, factor};
+    memcpy(i->inputs, inputs, sizeof inputs);
+    build_set(i, "n", n);
+    build_set(i, "k", k);
+    build_set(i, "group_size", group_size);
+    build_set(i, "x_zero_point", random_in(b, -128, 127));
+    if (type != PQ_S32) {
+        build_set_clamp(b, i, type);
+    }
+}
+
 /* Strides of [groups, heads, tokens, d] inside `size` elements: token-major or head-major, with
  * zero strides where there is not enough; false if d alone does not fit. */
 static inline bool random_layout(build *b, int64_t size, int64_t groups, int64_t heads,

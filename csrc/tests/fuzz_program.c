@@ -161,7 +161,7 @@ static bool affordable(const build *b, const pq_program *program, size_t batch) 
         const pq_instruction *in = &b->instructions[i];
         if (in->opcode == PQ_OP_ATTENTION) {
             work += (uint64_t)b->values[in->output].size * (1 + (uint64_t)build_get(in, "k_len"));
-        } else if (in->opcode == PQ_OP_GEMM) {
+        } else if (in->opcode == PQ_OP_GEMM || in->opcode == PQ_OP_GEMM_S8S4) {
             work += (uint64_t)b->values[in->output].size * (uint64_t)build_get(in, "k");
         }
     }

@@ -188,6 +188,47 @@ static void test_families(void) {
     build_free(&b);
 }
 
+/* x [2, 6] -> gemm_s8s4 [2, 1] in groups of 4, the second one short */
+static void test_gemm_s8s4(void) {
+    const uint8_t w[3] = {0x21, 0x43, 0x65}, factor[2] = {3, 255}, shift[1] = {40};
+    const int32_t multiplier[1] = {1 << 30};
+    build b;
+    memset(&b, 0, sizeof b);
+    const int64_t x = build_value(&b, PQ_VALUE_INPUT, PQ_S8, true, 12);
+    const int64_t bytes = build_constant(&b, PQ_U8, w, 3);
+    const int64_t factors = build_constant(&b, PQ_U8, factor, 2);
+    const int64_t y = build_value(&b, PQ_VALUE_TEMP, PQ_S8, true, 2);
+    pq_instruction *i = build_emit(&b, PQ_OP_GEMM_S8S4, y);
+    i->inputs[0] = x;
+    i->inputs[1] = bytes;
+    i->inputs[3] = build_constant(&b, PQ_S32, multiplier, 1);
+    i->inputs[4] = build_constant(&b, PQ_U8, shift, 1);
+    i->inputs[5] = factors;
+    build_set(i, "n", 1);
+    build_set(i, "k", 6);
+    build_set(i, "group_size", 4);
+    build_set(i, "quant_min", -128);
+    build_set(i, "quant_max", 127);
+    b.outputs[b.output_count++] = y;
+    expect(&b, NULL);
+    BREAK(ATTR(i, "k"), 7, "(gemm_s8s4): expected input 1 of 4 elements, got 3");
+    BREAK(ATTR(i, "k"), 4, "(gemm_s8s4): expected input 1 of 2 elements, got 3");
+    BREAK(ATTR(i, "k"), 5, "(gemm_s8s4): expected input 0 of rows x 5 elements, got 12");
+    BREAK(ATTR(i, "n"), 2, "(gemm_s8s4): expected input 1 of 6 elements, got 3");
+    BREAK(ATTR(i, "n"), PQ_MAX_VALUE_SIZE, "(gemm_s8s4): n * k is too large");
+    BREAK(ATTR(i, "group_size"), 0, "(gemm_s8s4): group_multiplier goes with a group_size");
+    BREAK(ATTR(i, "group_size"), 8, "(gemm_s8s4): expected input 5 of 1 elements, got 2");
+    BREAK(ATTR(i, "group_size"), 3, "(gemm_s8s4): gemm_s8s4: expected group_size to be 0 or");
+    BREAK(ATTR(i, "group_size"), -4, "(gemm_s8s4): expected group_size in [0, ");
+    BREAK(i->inputs[5], -1, "(gemm_s8s4): group_multiplier goes with a group_size");
+    BREAK(i->inputs[5], i->inputs[3], "(gemm_s8s4): input 5 cannot have type 4");
+    BREAK(i->inputs[1], x, "(gemm_s8s4): input 1 cannot have type 1");
+    BREAK(i->inputs[4], -1, "(gemm_s8s4): multiplier and shift go with an s8 or s16 output");
+    ((uint8_t *)b.constants[factors])[1] = 0;
+    expect(&b, "(gemm_s8s4): gemm_s8s4: column 0: expected group_multiplier in [1, 255], got 0");
+    build_free(&b);
+}
+
 static void test_copy(void) {
     build b;
     memset(&b, 0, sizeof b);
@@ -336,6 +377,7 @@ int main(void) {
     test_values();
     test_structure();
     test_families();
+    test_gemm_s8s4();
     test_copy();
     test_concat_gather();
     test_attention();
