@@ -15,6 +15,7 @@
 #include <stdbool.h>
 
 #include "gemm/gemm_avx2.h"
+#include "gemm/gemm_chains.h"
 
 enum { ROWS = 6, COLUMNS = PQ_GEMM_AVX2_COLUMNS, TILE = ROWS * COLUMNS };
 
@@ -170,6 +171,7 @@ static void run(const pq_gemm_weights *weights, const pq_gemm_block *block, void
 }
 
 const struct pq_gemm_s8s8_kernel pq_gemm_s8s8_avx2 = {
+    .chains = &pq_gemm_chains_avx2,
     .row_tile = ROWS,
     .column_tile = COLUMNS,
     .k_group = 2,

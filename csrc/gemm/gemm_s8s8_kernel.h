@@ -47,6 +47,7 @@ typedef struct pq_gemm_blocking {
  * that were packed for it. A kernel of another op wraps it, so that a row of kernels.def has the
  * type of its op:  struct pq_gemm_s8s4_kernel { struct pq_gemm_s8s8_kernel gemm; }; */
 struct pq_gemm_s8s8_kernel {
+    const struct pq_gemm_chains_kernel *chains; /* the variant for chains (gemm_chains.h) or NULL */
     size_t row_tile, column_tile, k_group, lanes;
     int32_t x_offset;
     size_t x_bytes, w_bytes; /* an x and a weight where the loop over k reads them: 2 if widened */

@@ -1,5 +1,6 @@
 /* s8 weights into the layout of gemm_s8s8_kernel.h. */
 #include "core/dispatch.h"
+#include "gemm/gemm_chains.h"
 #include "gemm/gemm_pack.h"
 
 static void pack_panels(pq_gemm_weights *weights, const int8_t *w) {
@@ -20,12 +21,33 @@ static int64_t column_sum(const pq_gemm_pack_args *args, size_t j) {
     return sum;
 }
 
+/* Chains where they save multiplies: less than that is not worth their order of k. Else NULL. */
+static pq_status pack_chains(const pq_exec *exec, const struct pq_gemm_chains_kernel *kernel,
+                             const pq_gemm_pack_args *args, pq_gemm_weights **weights) {
+    const pq_status status = pq_gemm_chains_pack_for(exec, kernel, args, weights);
+    if (status != PQ_OK) {
+        return status;
+    }
+    const pq_gemm_chains *chains = (*weights)->extra;
+    if (chains->multiplies > chains->plain_multiplies / 100 * 95) {
+        pq_gemm_weights_free(*weights);
+        *weights = NULL;
+    }
+    return PQ_OK;
+}
+
 pq_status pq_gemm_s8s8_pack_for(const pq_exec *exec, const struct pq_gemm_s8s8_kernel *kernel,
                                 const pq_gemm_pack_args *args, pq_gemm_weights **weights) {
     *weights = NULL;
     const pq_status status = pq_gemm_s8s8_check(exec, args);
     if (status != PQ_OK) {
         return status;
+    }
+    if (kernel->chains != NULL && args->k > 0) {
+        const pq_status packed = pack_chains(exec, kernel->chains, args, weights);
+        if (packed != PQ_OK || *weights != NULL) {
+            return packed;
+        }
     }
     size_t panel_size;
     pq_gemm_weights *packed = NULL;

@@ -53,22 +53,22 @@ static void check_problem(uint64_t *seed, const problem *p) {
         CHECK_SAME(other, y, bytes);
 
         memset(other, 0x5a, bytes);
-        void *workspace = pq_alloc(kernel->workspace(&weights->blocking));
+        const struct pq_gemm_s8s8_kernel *chosen = weights->kernel;
+        void *workspace = pq_alloc(chosen->workspace(&weights->blocking));
         const size_t size = pq_dtype_size(p->args.y_type);
         for (size_t row = 0; row < p->m;) {
-            const size_t rows =
-                (size_t)check_random_in(seed, 1, (int64_t)weights->blocking.rows);
+            const size_t rows = (size_t)check_random_in(seed, 1, (int64_t)weights->blocking.rows);
             const size_t end = rows < p->m - row ? row + rows : p->m;
-            for (size_t j = 0; j < p->n; j += kernel->column_tile) {
+            for (size_t j = 0; j < p->n; j += chosen->column_tile) {
                 const pq_gemm_block block = {
                     .rows = end - row,
                     .column_begin = j,
-                    .column_end = p->n - j < kernel->column_tile ? p->n : j + kernel->column_tile,
+                    .column_end = p->n - j < chosen->column_tile ? p->n : j + chosen->column_tile,
                     .x = p->x + row * p->ldx,
                     .ldx = p->ldx,
                     .y = other + (row * p->ldy + j) * size,
                     .ldy = p->ldy};
-                kernel->run(weights, &block, workspace);
+                chosen->run(weights, &block, workspace);
             }
             row = end;
         }
@@ -126,8 +126,14 @@ static void test_by_hand(void) {
     const int8_t x[] = {1, 2, -128, 127}, w[] = {3, -4, 127, 127};
     const int32_t bias[] = {5, -6}, multiplier[] = {1 << 30, 1 << 30};
     const uint8_t shift[] = {31, 32};
-    pq_gemm_pack_args args = {.n = 2, .k = 2, .w = w, .bias = bias, .multiplier = multiplier,
-                              .shift = shift, .x_zero_point = 1, .y_type = PQ_S8,
+    pq_gemm_pack_args args = {.n = 2,
+                              .k = 2,
+                              .w = w,
+                              .bias = bias,
+                              .multiplier = multiplier,
+                              .shift = shift,
+                              .x_zero_point = 1,
+                              .y_type = PQ_S8,
                               .out = {10, -100, 127}};
     const pq_exec exec = pq_exec_serial(message, sizeof message);
     for (int isa = 0; isa < PQ_ISA_COUNT; isa++) {
@@ -163,8 +169,13 @@ static void test_extreme_accumulators(void) {
     const int32_t bias[] = {rest, -rest}, multiplier[] = {INT32_MAX, INT32_MAX};
     const uint8_t shift[] = {47, 47};
     CHECK(rest > 0 && rest < 255 * 127);
-    pq_gemm_pack_args args = {.n = 2, .k = k, .w = w, .bias = bias, .multiplier = multiplier,
-                              .shift = shift, .x_zero_point = -128};
+    pq_gemm_pack_args args = {.n = 2,
+                              .k = k,
+                              .w = w,
+                              .bias = bias,
+                              .multiplier = multiplier,
+                              .shift = shift,
+                              .x_zero_point = -128};
     const pq_exec exec = pq_exec_serial(message, sizeof message);
     for (int isa = 0; isa < PQ_ISA_COUNT; isa++) {
         const struct pq_gemm_s8s8_kernel *kernel = kernel_of(isa);
@@ -205,8 +216,15 @@ static void test_requantization(void) {
     const int8_t x[1] = {5};
     const pq_exec exec = pq_exec_serial(message, sizeof message);
     for (int round = 0; round < 400; round++) {
-        problem p = {.m = 1, .n = N, .k = 1, .ldx = 1, .ldy = N, .x = (int8_t *)exact(1),
-                     .multiplier = multiplier, .shift = shift, .w = w};
+        problem p = {.m = 1,
+                     .n = N,
+                     .k = 1,
+                     .ldx = 1,
+                     .ldy = N,
+                     .x = (int8_t *)exact(1),
+                     .multiplier = multiplier,
+                     .shift = shift,
+                     .w = w};
         p.x[0] = x[0];
         const int32_t min = (int32_t)check_random_in(&seed, -32768, 0);
         const int32_t max = (int32_t)check_random_in(&seed, min, 32767);
@@ -229,8 +247,13 @@ static void test_requantization(void) {
                                                      : moved);
         }
         p.bias = bias;
-        p.args = (pq_gemm_pack_args){.n = N, .k = 1, .w = w, .bias = bias, .multiplier = multiplier,
-                                     .shift = shift, .y_type = PQ_S16,
+        p.args = (pq_gemm_pack_args){.n = N,
+                                     .k = 1,
+                                     .w = w,
+                                     .bias = bias,
+                                     .multiplier = multiplier,
+                                     .shift = shift,
+                                     .y_type = PQ_S16,
                                      .out = {zero_point, min, max}};
         for (int isa = 0; isa < PQ_ISA_COUNT; isa++) {
             const struct pq_gemm_s8s8_kernel *kernel = kernel_of(isa);
@@ -264,8 +287,14 @@ static void test_bad_constants(void) {
     const int8_t w[] = {1, 2, 127, 127};
     int32_t bias[] = {0, 0}, multiplier[] = {1 << 30, INT32_MAX};
     uint8_t shift[] = {1, 62};
-    const pq_gemm_pack_args good = {.n = 2, .k = 2, .w = w, .bias = bias, .multiplier = multiplier,
-                                    .shift = shift, .x_zero_point = -128, .y_type = PQ_S8,
+    const pq_gemm_pack_args good = {.n = 2,
+                                    .k = 2,
+                                    .w = w,
+                                    .bias = bias,
+                                    .multiplier = multiplier,
+                                    .shift = shift,
+                                    .x_zero_point = -128,
+                                    .y_type = PQ_S8,
                                     .out = {-128, -128, 127}};
     const pq_exec exec = pq_exec_serial(message, sizeof message);
     CHECK_OK(pq_gemm_s8s8_check(&exec, &good));
