@@ -176,6 +176,11 @@ def _mean(seed: int, x_type: str, y_type: str, multiplier: int, shift: int) -> C
     return Case("mean", "mean", f"{x_type} to {y_type}", arrays, {**numbers, **_clamp(y_type, 1)})
 
 
+def _transpose(seed: int, dtype: str) -> Case:
+    """Larger than two tiles of `copy`, in both directions no multiple of a vector."""
+    return Case("transpose", "transpose", f"131x83 of {dtype}", {"x": _full(seed, (131, 83), dtype)})
+
+
 def _floats(seed: int, count: int) -> Array:
     """Exact multiples of 2^-13 up to 64 in size, with ties of the scale 1/2 among them."""
     x = _integers(seed, (count,), "int64", -(2**19), 2**19)
@@ -221,6 +226,8 @@ def _cases() -> Iterator[Case]:
     yield _mean(231, "int8", "int16", 2082408385, 28)
     yield _mean(232, "int16", "int8", 2082408385, 44)
     yield _mean(233, "int16", "int16", 2082408385, 36)
+    yield _transpose(234, "int8")
+    yield _transpose(235, "int16")
     yield _quantize(240, "int8", 0.5)
     yield _quantize(241, "int8", 0.37)
     yield _quantize(242, "int16", 0.003)
@@ -254,6 +261,11 @@ def _call_layernorm(arrays: dict[str, Any], numbers: dict[str, Any]) -> tuple[Ar
     return (_C.layernorm(**arrays, **numbers, threads=1),)
 
 
+def _call_transpose(arrays: dict[str, Any], numbers: dict[str, Any]) -> tuple[Array, ...]:
+    x = arrays["x"]
+    return (_C.copy(x, x.shape[::-1], (1, x.shape[1]), threads=1),)
+
+
 def _call_quantize(arrays: dict[str, Any], numbers: dict[str, Any]) -> tuple[Array, ...]:
     q = _C.quantize(**arrays, **numbers, threads=1)
     back = _C.dequantize(q, arrays["scale"], numbers["zero_point"], numbers.get("axis"), threads=1)
@@ -277,6 +289,7 @@ _CALLS: dict[str, Callable[[dict[str, Any], dict[str, Any]], tuple[Array, ...]]]
     "requantize": lambda arrays, numbers: (_C.requantize(**arrays, **numbers, threads=1),),
     "add": lambda arrays, numbers: (_C.add(**arrays, **numbers, threads=1),),
     "mean": lambda arrays, numbers: (_C.mean(**arrays, **numbers, threads=1),),
+    "transpose": _call_transpose,
     "quantize": _call_quantize,
     "observe": _call_observe,
 }

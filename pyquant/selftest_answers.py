@@ -35,6 +35,8 @@ ANSWERS: dict[str, str] = {
     "mean: int8 to int16": "07f7651c394948e18c37a05f9c1d15d1",
     "mean: int16 to int8": "d44f4467726a1a28957c1a8cf162059b",
     "mean: int16 to int16": "b5b9955b15f733757b39c43c027c6567",
+    "transpose: 131x83 of int8": "e1a907efd6d95c058dc3a3a8c5cb3b67",
+    "transpose: 131x83 of int16": "764a1700389b75a3e425a07c71e2ead1",
     "quantize_f32: int8 in steps of 0.5": "512fe98ec3b57f6edc2b4e6efdde7d8d",
     "quantize_f32: int8 in steps of 0.37": "68e1cfc60bb59bbc9b77e008ada20c25",
     "quantize_f32: int16 in steps of 0.003": "81b6933c0e70ed6c4e2ffd336f8f1db4",

@@ -6,7 +6,7 @@
 #include "elementwise/add_kernel.h"
 #include "elementwise/elementwise_kernel.h"
 
-#define ELEMENT_PS 600
+#define ELEMENT_PS 300
 /* A shorter b is repeated into a block of this many elements, so that a kernel call is not tiny. */
 #define BLOCK_ELEMENTS 1024
 

@@ -9,6 +9,6 @@ struct pq_add_kernel {
     void (*run)(const pq_add_args *args, size_t n, const void *a, const void *b, void *y);
 };
 
-extern const struct pq_add_kernel pq_add_ref, pq_add_avx2, pq_add_neon;
+extern const struct pq_add_kernel pq_add_ref, pq_add_avx2, pq_add_avx512, pq_add_neon;
 
 #endif

@@ -4,7 +4,7 @@
 #include "core/operands.h"
 #include "elementwise/mean_kernel.h"
 
-#define ADDITION_PS 400
+#define ADDITION_PS 60
 
 static const char op[] = "mean";
 

@@ -8,6 +8,6 @@ struct pq_mean_kernel {
     void (*run)(const pq_mean_args *args, size_t outer, size_t inner_begin, size_t inner_end);
 };
 
-extern const struct pq_mean_kernel pq_mean_ref, pq_mean_avx2, pq_mean_neon;
+extern const struct pq_mean_kernel pq_mean_ref, pq_mean_avx2, pq_mean_avx512, pq_mean_neon;
 
 #endif

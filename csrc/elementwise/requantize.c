@@ -4,7 +4,7 @@
 #include "elementwise/requantize_kernel.h"
 #include "pyquant/elementwise.h"
 
-#define ELEMENT_PS 400
+#define ELEMENT_PS 250
 
 static const char op[] = "requantize";
 

@@ -8,6 +8,7 @@ struct pq_requantize_kernel {
     void (*run)(const pq_requantize_args *args, size_t begin, size_t end);
 };
 
-extern const struct pq_requantize_kernel pq_requantize_ref, pq_requantize_avx2, pq_requantize_neon;
+extern const struct pq_requantize_kernel pq_requantize_ref, pq_requantize_avx2,
+    pq_requantize_avx512, pq_requantize_neon;
 
 #endif

@@ -9,6 +9,7 @@ struct pq_table_s8_kernel {
     void (*run)(size_t n, const int8_t *x, const int8_t table[256], int8_t *y);
 };
 
-extern const struct pq_table_s8_kernel pq_table_s8_ref, pq_table_s8_avx2, pq_table_s8_neon;
+extern const struct pq_table_s8_kernel pq_table_s8_ref, pq_table_s8_avx2, pq_table_s8_avx512,
+    pq_table_s8_neon;
 
 #endif

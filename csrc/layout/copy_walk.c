@@ -110,25 +110,10 @@ size_t pq_copy_tile_count(const pq_copy_plan *plan) {
     return count;
 }
 
-/* rows x columns: x columns are `x_step` bytes apart and its rows follow each other; y the reverse.
- */
-static void copy_tile(size_t size, size_t rows, size_t columns, const char *x, ptrdiff_t x_step,
-                      char *y, size_t y_step) {
-#define PQ_COPY_TILE_OF(bytes) \
-    case bytes: \
-        for (size_t r = 0; r < rows; r++) { \
-            for (size_t c = 0; c < columns; c++) { \
-                memcpy(y + r * y_step + c * bytes, x + (ptrdiff_t)c * x_step + r * bytes, bytes); \
-            } \
-        } \
-        break
-    switch (size) {
-        PQ_COPY_TILE_OF(1);
-        PQ_COPY_TILE_OF(2);
-        PQ_COPY_TILE_OF(4);
-        PQ_COPY_TILE_OF(8);
-    }
-#undef PQ_COPY_TILE_OF
+/* Tiles of one dimension differ by 1 at most, so that none is a sliver that no vector fits. */
+static size_t tile_begin(size_t dim, size_t count, size_t index) {
+    const size_t longer = dim % count;
+    return dim / count * index + (index < longer ? index : longer);
 }
 
 void pq_copy_tiles(const pq_copy_plan *plan, size_t begin, size_t end) {
@@ -143,19 +128,18 @@ void pq_copy_tiles(const pq_copy_plan *plan, size_t begin, size_t end) {
         size_t rest = tile, rows = 0, columns = 0, y_at = 0;
         ptrdiff_t x_at = 0;
         for (int i = last; i >= 0; i--) {
-            const bool tiled = i == t || i == last;
-            const size_t count = tiled ? tiles_of(plan->dims[i]) : plan->dims[i];
-            const size_t index = rest % count * (tiled ? PQ_COPY_TILE : 1);
+            const size_t dim = plan->dims[i];
+            const size_t count = i == t || i == last ? tiles_of(dim) : dim;
+            const size_t index = rest % count, at = tile_begin(dim, count, index);
+            const size_t here = tile_begin(dim, count, index + 1) - at;
             rest /= count;
-            const size_t left = plan->dims[i] - index;
-            const size_t here = left < PQ_COPY_TILE ? left : PQ_COPY_TILE;
             rows = i == t ? here : rows;
             columns = i == last ? here : columns;
-            y_at += index * y_strides[i];
-            x_at += (ptrdiff_t)index * plan->strides[i];
+            y_at += at * y_strides[i];
+            x_at += (ptrdiff_t)at * plan->strides[i];
         }
-        copy_tile(size, rows, columns, plan->x + x_at * (ptrdiff_t)size,
-                  plan->strides[last] * (ptrdiff_t)size, plan->y + y_at * size,
-                  y_strides[t] * size);
+        plan->kernel->run(size, rows, columns, plan->x + x_at * (ptrdiff_t)size,
+                          plan->strides[last] * (ptrdiff_t)size, plan->y + y_at * size,
+                          (ptrdiff_t)(y_strides[t] * size));
     }
 }

@@ -21,7 +21,7 @@ struct pq_observe_minmax_kernel {
 };
 
 extern const struct pq_observe_minmax_kernel pq_observe_minmax_ref, pq_observe_minmax_avx2,
-    pq_observe_minmax_neon;
+    pq_observe_minmax_avx512, pq_observe_minmax_neon;
 
 static inline uint32_t pq_magnitude_bits(float x) {
     uint32_t bits;

@@ -6,7 +6,7 @@
 #include "core/grain.h"
 #include "quantize/quantize_f32_kernel.h"
 
-#define ELEMENT_PS 500
+#define ELEMENT_PS 400
 
 typedef struct task {
     const struct pq_quantize_f32_kernel *kernel;

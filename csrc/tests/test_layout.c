@@ -1,7 +1,9 @@
 /* copy, concat, gather: by hand, then against index arithmetic spelt out, then bad arguments. */
 #include "check.h"
+#include "layout/transpose_kernel.h"
 #include "pyquant/layout.h"
 #include "split_exec.h"
+#include "variant.h"
 
 #define MAX_BYTES 400000
 
@@ -158,6 +160,41 @@ static void test_copy_random(void) {
                                .x = x_data,
                                .x_size = 197 * 384,
                                .y = got});
+}
+
+/* Every kernel on pieces of any shape up to the greatest tile; bytes between rows of y stay. */
+static void test_transpose_variants(void) {
+    enum { SIDE = 64, GAP = 5 };
+    static uint8_t y[SIDE * (SIDE + GAP) * 8], y_want[sizeof y];
+    fill_bytes(MAX_BYTES);
+    for (int round = 0; round < 4000; round++) {
+        const size_t size = (size_t)1 << round % 4;
+        const bool full = round % 16 < 2;
+        const size_t rows = full ? SIDE : (size_t)check_random_in(&seed, 0, SIDE);
+        const size_t columns = full ? SIDE : (size_t)check_random_in(&seed, 0, SIDE);
+        const size_t gap = (size_t)check_random_in(&seed, 0, GAP) * size;
+        const ptrdiff_t x_gap = (ptrdiff_t)((rows + (size_t)check_random_in(&seed, 0, 9)) * size);
+        const bool flipped = check_random_in(&seed, 0, 3) == 0 && columns > 0;
+        const uint8_t *x = x_data + check_random_in(&seed, 0, 63);
+        x += flipped ? (ptrdiff_t)(columns - 1) * x_gap : 0;
+        const ptrdiff_t x_step = flipped ? -x_gap : x_gap;
+        const size_t y_step = columns * size + gap;
+        memset(y_want, 0x55, sizeof y_want);
+        for (size_t r = 0; r < rows; r++) {
+            for (size_t c = 0; c < columns; c++) {
+                memcpy(y_want + r * y_step + c * size, x + (ptrdiff_t)c * x_step + r * size, size);
+            }
+        }
+        for (pq_isa isa = PQ_ISA_REF; isa < PQ_ISA_COUNT; isa++) {
+            const struct pq_transpose_kernel *kernel = variant_of(PQ_KERNEL_OP_transpose, isa);
+            if (kernel != NULL) {
+                memset(y, 0x55, sizeof y);
+                kernel->run(size, rows, columns, (const char *)x, x_step, (char *)y,
+                            (ptrdiff_t)y_step);
+                CHECK_SAME(y, y_want, sizeof y);
+            }
+        }
+    }
 }
 
 static void test_concat(void) {
@@ -346,6 +383,7 @@ static void test_messages(void) {
 int main(void) {
     test_copy_by_hand();
     test_copy_random();
+    test_transpose_variants();
     test_concat();
     test_gather();
     test_messages();

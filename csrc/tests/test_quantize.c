@@ -3,8 +3,8 @@
 #include <math.h>
 
 #include "check.h"
-#include "core/dispatch.h"
 #include "quantize/quantize_f32_kernel.h"
+#include "variant.h"
 
 static char message[256];
 
@@ -134,19 +134,17 @@ static void check_kernel(const struct pq_quantize_f32_kernel *kernel, uint64_t *
 
 static void test_kernels(void) {
     static const size_t sizes[] = {0, 1, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 101, 257};
-    pq_kernel_row rows[256];
-    const int count = pq_kernel_rows(rows, 256);
     int tested = 0;
-    for (int r = 0; r < count; r++) {
-        if (strcmp(rows[r].op, "quantize_f32") != 0 || !rows[r].eligible) {
+    for (pq_isa isa = PQ_ISA_REF; isa < PQ_ISA_COUNT; isa++) {
+        const struct pq_quantize_f32_kernel *kernel = variant_of(PQ_KERNEL_OP_quantize_f32, isa);
+        if (kernel == NULL) {
             continue;
         }
         uint64_t seed = 11;
         tested++;
         for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
             for (int round = 0; round < 40; round++) {
-                check_kernel(pq_kernel_find(PQ_KERNEL_OP_quantize_f32, rows[r].isa), &seed,
-                             sizes[i], (size_t)round % 2);
+                check_kernel(kernel, &seed, sizes[i], (size_t)round % 2);
             }
         }
     }
