@@ -20,7 +20,7 @@ typedef struct pq_layernorm_row {
     int32_t shift;
 } pq_layernorm_row;
 
-/* floor(sqrt(n)), bit by bit. Once a row, about 100 cycles: not worth a division or a table. */
+/* floor(sqrt(n)), bit by bit. */
 static inline uint32_t pq_isqrt_u64(uint64_t n) {
     uint64_t root = 0; /* of the digits seen so far, shifted up to where the next one is tried */
     for (uint64_t digit = UINT64_C(1) << 62; digit != 0; digit >>= 2) {
@@ -32,32 +32,30 @@ static inline uint32_t pq_isqrt_u64(uint64_t n) {
     return (uint32_t)root;
 }
 
-/* From sum = sum x and square_sum = sum x^2, both exact. */
-static inline pq_layernorm_row pq_layernorm_row_of(const pq_layernorm_args *args, int64_t sum,
-                                                   int64_t square_sum) {
+/* W of the header and the centre, from sum = sum x and square_sum = sum x^2, both exact. */
+static inline uint64_t pq_layernorm_w(const pq_layernorm_args *args, int64_t sum,
+                                      int64_t square_sum, int32_t *centre) {
     const int64_t c = (int64_t)args->channels, zero_point = args->x_zero_point;
-    int64_t v, centre;
+    int64_t v = c * square_sum - sum * sum;
+    *centre = (int32_t)sum;
     if (args->rms) {
         /* sum (x - z)^2 = sum x^2 - 2 z sum x + C z^2, all terms below 2^47. */
         v = c * (square_sum - 2 * zero_point * sum + c * zero_point * zero_point);
-        centre = c * zero_point;
-    } else {
-        v = c * square_sum - sum * sum;
-        centre = sum;
+        *centre = (int32_t)(c * zero_point);
     }
-    uint64_t w = (uint64_t)v + args->epsilon;
-    if (w == 0) {
-        w = 1;
-    }
+    const uint64_t w = (uint64_t)v + args->epsilon;
+    return w == 0 ? 1 : w;
+}
+
+static inline pq_layernorm_row pq_layernorm_row_of(const pq_layernorm_args *args, int64_t sum,
+                                                   int64_t square_sum) {
+    pq_layernorm_row row = {.channels = (int32_t)args->channels};
+    const uint64_t w = pq_layernorm_w(args, sum, square_sum, &row.centre);
     const int k = __builtin_clzll(w) & ~1;
-    const uint64_t r = pq_isqrt_u64(w << k);
-    const uint64_t multiplier = (UINT64_C(1) << 62) / r;
-    return (pq_layernorm_row){
-        .channels = (int32_t)c,
-        .centre = (int32_t)centre,
-        .multiplier = multiplier > INT32_MAX ? INT32_MAX : (int32_t)multiplier,
-        .shift = 46 - k / 2,
-    };
+    const uint64_t multiplier = (UINT64_C(1) << 62) / pq_isqrt_u64(w << k);
+    row.multiplier = multiplier > INT32_MAX ? INT32_MAX : (int32_t)multiplier;
+    row.shift = 46 - k / 2;
+    return row;
 }
 
 /* y of channel c whose input is x: rnu, then rnu_affine (layernorm.h). */
@@ -70,6 +68,7 @@ static inline int32_t pq_layernorm_channel(const pq_layernorm_args *args, pq_lay
                                  args->out.quant_max);
 }
 
-extern const struct pq_layernorm_kernel pq_layernorm_ref, pq_layernorm_avx2, pq_layernorm_neon;
+extern const struct pq_layernorm_kernel pq_layernorm_ref, pq_layernorm_avx2, pq_layernorm_avx512,
+    pq_layernorm_neon;
 
 #endif

@@ -4,7 +4,7 @@
 
 #include "check.h"
 #include "core/dispatch.h"
-#include "layernorm/layernorm_kernel.h"
+#include "layernorm/layernorm_wide.h"
 #include "pyquant/derive.h"
 #include "pyquant/layernorm.h"
 #include "split_exec.h"
@@ -95,6 +95,25 @@ static void test_isqrt(void) {
                                : check_random(&seed) >> check_random_in(&seed, 0, 63);
         const uint64_t r = pq_isqrt_u64(n);
         CHECK(r * r <= n && (r == UINT32_MAX || (r + 1) * (r + 1) > n));
+    }
+}
+
+/* The quick root and quotient against the plain ones, around squares too. */
+static void test_quick_row(void) {
+    for (size_t i = 0; i < 200000; i++) {
+        uint64_t n = check_random(&seed) | UINT64_C(1) << 62;
+        if (i % 4 != 0) {
+            const uint64_t r = n >> 32 | UINT64_C(1) << 31;
+            n = i % 4 == 1 ? r * r : i % 4 == 2 ? r * r - 1 : r * r + 2 * r;
+        }
+        if (i < 2000) {
+            n = i % 2 == 0 ? (UINT64_C(1) << 62) + i : UINT64_MAX - i;
+        }
+        n = n < UINT64_C(1) << 62 ? UINT64_C(1) << 62 : n;
+        const int64_t near = pq_reciprocal_root(n);
+        const uint64_t root = pq_isqrt_u64(n);
+        CHECK_EQ(pq_root_near(n, near), root);
+        CHECK_EQ(pq_quotient_near(root, near), (int64_t)((UINT64_C(1) << 62) / root));
     }
 }
 
@@ -231,15 +250,23 @@ static void test_real_function(void) {
 }
 
 static void random_constants(pq_layernorm_args *args, int kind) {
-    /* Real constants, huge ones that only the reference holds, and the extremes. */
+    /* Real constants, huge ones that only the reference holds, the extremes, and (4) the largest
+     * that fast paths hold, about the shifts where these change. */
     args->shift = kind == 0   ? 30
                   : kind == 1 ? (int)check_random_in(&seed, 1, 62)
                   : kind == 2 ? 1
-                              : 62;
-    const int64_t gain_max = kind == 0 ? 1 << 22 : INT32_MAX;
-    const int64_t offset_max = kind == 0 ? INT64_C(1) << 42 : (INT64_C(1) << 61) - 1;
+                  : kind == 3 ? 62
+                              : (int)check_random_in(&seed, 25, 45);
+    int64_t gain_max = kind == 0 ? 1 << 22 : INT32_MAX;
+    int64_t offset_max = kind == 0 ? INT64_C(1) << 42 : (INT64_C(1) << 61) - 1;
+    if (kind == 4) {
+        gain_max >>= check_random_in(&seed, 0, 12);
+        offset_max = (INT64_C(1) << (args->shift < 31 ? args->shift + 29 : 60)) >>
+                     check_random_in(&seed, 1, 20);
+    }
     for (size_t i = 0; i < args->channels; i++) {
-        gain[i] = (int32_t)check_random_in(&seed, kind == 0 ? -gain_max : INT32_MIN, gain_max);
+        const bool symmetric = kind == 0 || kind == 4;
+        gain[i] = (int32_t)check_random_in(&seed, symmetric ? -gain_max : INT32_MIN, gain_max);
         offset[i] = check_random_in(&seed, -offset_max, offset_max);
     }
     args->epsilon =
@@ -267,7 +294,7 @@ static void test_variants(void) {
         if (args.y_type == PQ_S16) {
             args.out = (pq_clamp){-300, -32768, 32767};
         }
-        random_constants(&args, round % 8 < 5 ? 0 : round % 8 - 4);
+        random_constants(&args, round % 8 < 3 ? 0 : round % 8 < 5 ? 4 : round % 8 - 4);
         fill(args.x_type, rows * c, round / 8 % FILL_KINDS, x_data);
         const size_t size = rows * c * pq_dtype_size(args.y_type);
         ref->rows(&args, 0, rows);
@@ -342,6 +369,7 @@ static void test_messages(void) {
 int main(void) {
     test_by_hand();
     test_isqrt();
+    test_quick_row();
     test_z_error();
     test_real_function();
     test_variants();
