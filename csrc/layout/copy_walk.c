@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+enum { SHORT_ROW = 8, BLOCK_BYTES = 4096 };
+
 pq_copy_plan pq_copy_plan_of(const pq_copy_args *args) {
     const size_t size = pq_dtype_size(args->type);
     pq_copy_plan plan = {.ndim = 0,
@@ -43,32 +45,80 @@ pq_copy_plan pq_copy_plan_of(const pq_copy_args *args) {
     return plan;
 }
 
-/* n elements, `stride` apart in x, one behind the other in y. */
-static void copy_row(size_t size, size_t n, const char *x, ptrdiff_t stride, char *y) {
-    if (stride == 1) {
-        memcpy(y, x, n * size);
-        return;
-    }
-    const ptrdiff_t step = stride * (ptrdiff_t)size;
-    /* memcpy of a constant size is one move, and asks for no alignment. */
-#define PQ_COPY_ROW(bytes) \
+/* memcpy of a constant size is one move, and asks for no alignment. */
+#define CASE_OF_BYTES(bytes) \
     case bytes: \
-        for (size_t i = 0; i < n; i++) { \
-            memcpy(y + i * bytes, x + (ptrdiff_t)i * step, bytes); \
+        for (size_t r = 0; r < rows; r++) { \
+            memcpy(y + r * bytes, x + (ptrdiff_t)r * row_step, bytes); \
         } \
         break
-    switch (size) {
-        PQ_COPY_ROW(1);
-        PQ_COPY_ROW(2);
-        PQ_COPY_ROW(4);
-        PQ_COPY_ROW(8);
+
+/* Rows of `length` bytes, row_step apart in x, one behind the other in y. */
+static void copy_whole_rows(size_t length, size_t rows, const char *x, ptrdiff_t row_step,
+                            char *y) {
+    switch (length) {
+        CASE_OF_BYTES(1);
+        CASE_OF_BYTES(2);
+        CASE_OF_BYTES(4);
+        CASE_OF_BYTES(8);
+        CASE_OF_BYTES(16);
+    default:
+        for (size_t r = 0; r < rows; r++) {
+            memcpy(y + r * length, x + (ptrdiff_t)r * row_step, length);
+        }
     }
-#undef PQ_COPY_ROW
+}
+#undef CASE_OF_BYTES
+
+#define CASE_OF_SIZE(bytes) \
+    case bytes: \
+        for (size_t i = 0; i < outer; i++) { \
+            for (size_t j = 0; j < inner; j++) { \
+                memcpy(y + i * y_outer + j * y_inner, \
+                       x + (ptrdiff_t)i * outer_step + (ptrdiff_t)j * inner_step, bytes); \
+            } \
+        } \
+        break
+
+/* Steps in bytes. */
+static void copy_loops(size_t size, size_t outer, size_t inner, const char *x,
+                       ptrdiff_t outer_step, ptrdiff_t inner_step, char *y, size_t y_outer,
+                       size_t y_inner) {
+    switch (size) {
+        CASE_OF_SIZE(1);
+        CASE_OF_SIZE(2);
+        CASE_OF_SIZE(4);
+        CASE_OF_SIZE(8);
+    }
+}
+#undef CASE_OF_SIZE
+
+/* rows x n elements of x, row_step and step bytes apart, to y without gaps. */
+static void copy_rows(size_t size, size_t rows, size_t n, const char *x, ptrdiff_t row_step,
+                      ptrdiff_t step, char *y) {
+    const size_t length = n * size;
+    if (step == (ptrdiff_t)size) {
+        copy_whole_rows(length, rows, x, row_step, y);
+        return;
+    }
+    if (n >= SHORT_ROW) {
+        copy_loops(size, rows, n, x, row_step, step, y, length, size);
+        return;
+    }
+    /* Many short rows (the channels of pixels, say): column by column, in blocks of y that stay in
+     * L1, since a loop over three elements costs more than they do. */
+    const size_t block = BLOCK_BYTES / length;
+    for (size_t r = 0; r < rows; r += block) {
+        const size_t here = rows - r < block ? rows - r : block;
+        copy_loops(size, n, here, x + (ptrdiff_t)r * row_step, step, row_step, y + r * length,
+                   size, length);
+    }
 }
 
 void pq_copy_elements(const pq_copy_plan *plan, size_t begin, size_t end) {
     const int last = plan->ndim - 1;
-    const size_t size = plan->element_size;
+    const ptrdiff_t size = (ptrdiff_t)plan->element_size;
+    const size_t length = plan->dims[last];
     size_t index[PQ_MAX_DIMS];
     ptrdiff_t at = 0; /* in elements of x */
     size_t rest = begin;
@@ -78,21 +128,30 @@ void pq_copy_elements(const pq_copy_plan *plan, size_t begin, size_t end) {
         at += (ptrdiff_t)index[i] * plan->strides[i];
     }
     while (begin < end) {
-        const size_t left = plan->dims[last] - index[last];
-        const size_t n = end - begin < left ? end - begin : left;
-        copy_row(size, n, plan->x + at * (ptrdiff_t)size, plan->strides[last],
-                 plan->y + begin * size);
-        begin += n;
+        size_t n = length - index[last], rows = 1;
+        if (n == length && end - begin >= length && last > 0) {
+            const size_t whole = (end - begin) / length;
+            const size_t left = plan->dims[last - 1] - index[last - 1];
+            rows = whole < left ? whole : left;
+        } else if (end - begin < n) {
+            n = end - begin;
+        }
+        copy_rows(plan->element_size, rows, n, plan->x + at * size,
+                  last > 0 ? plan->strides[last - 1] * size : 0, plan->strides[last] * size,
+                  plan->y + begin * plan->element_size);
+        begin += rows * n;
         /* Only the first row may begin inside, and only the last may end inside. */
         at -= (ptrdiff_t)index[last] * plan->strides[last];
         index[last] = 0;
         for (int i = last - 1; i >= 0; i--) {
-            at += plan->strides[i];
-            if (++index[i] < plan->dims[i]) {
+            at += (ptrdiff_t)rows * plan->strides[i];
+            index[i] += rows;
+            if (index[i] < plan->dims[i]) {
                 break;
             }
             at -= (ptrdiff_t)plan->dims[i] * plan->strides[i];
             index[i] = 0;
+            rows = 1;
         }
     }
 }
