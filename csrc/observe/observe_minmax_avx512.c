@@ -11,7 +11,7 @@ static uint32_t larger(uint32_t a, uint32_t b) {
 }
 
 static __mmask16 mask_16(size_t left) {
-    return left >= 16 ? UINT16_MAX : (__mmask16)((1u << left) - 1);
+    return (__mmask16)(left >= 16 ? 0xffff : (1u << left) - 1);
 }
 
 static uint32_t run(size_t n, const float *x, float *minimum, float *maximum) {

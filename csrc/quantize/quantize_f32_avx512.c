@@ -9,7 +9,7 @@
  * either way. Nothing overflows, because x is first brought to one step beyond the grid.
  *
  * [1] P. Markstein, Computation of elementary functions on the IBM RISC System/6000 processor,
- *     IBM J. Res. Dev. 34 (1990), Theorem 8.5 there.
+ *     IBM J. Res. Dev. 34 (1990).
  */
 #include "core/simd_avx512.h"
 #include "quantize/quantize_f32_kernel.h"
@@ -40,7 +40,7 @@ INLINE run make_run(const float *scale, size_t step, pq_grid grid) {
 }
 
 INLINE __mmask16 mask_16(size_t i, size_t n) {
-    return n - i >= 16 ? UINT16_MAX : (__mmask16)((1u << (n - i)) - 1);
+    return (__mmask16)(n - i >= 16 ? 0xffff : (1u << (n - i)) - 1);
 }
 
 /* 1 where masked out: a divisor. */
