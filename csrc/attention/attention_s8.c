@@ -7,9 +7,10 @@
 
 #include "attention/attention_check.h"
 #include "core/dispatch.h"
+#include "core/grain.h"
 
 /* Packed bytes of a wave: the size of an L2 cache; a single unit may be larger. */
-enum { WAVE_SIZE = 1 << 19, PACK_KEYS_BYTES = 1 << 15, RANGES_A_THREAD = 4 };
+enum { WAVE_SIZE = 1 << 19, PACK_KEYS_BYTES = 1 << 15 };
 
 typedef struct pq_attention_s8_kernel kernel_type;
 
@@ -70,10 +71,8 @@ static size_t plan_size(const plan *p, int threads) {
     return packed + scratch;
 }
 
-/* Items a range: about a millisecond, and enough ranges to keep the threads evenly busy. */
-static size_t grain_of(const plan *p, const pq_exec *exec, size_t items, size_t macs_an_item) {
-    const size_t even = ceil_div(items, (size_t)exec->num_threads * RANGES_A_THREAD);
-    return max_size(1, min_size(even, p->kernel->macs_per_ms / max_size(macs_an_item, 1)));
+static size_t grain_of(const plan *p, const pq_exec *exec, size_t items, uint64_t macs_an_item) {
+    return pq_grain(exec, items, 1, macs_an_item * 1000000 / (p->kernel->macs_per_ms / 1000));
 }
 
 static void unit_at(const pq_attention_args *args, size_t unit, size_t *batch, size_t *group,

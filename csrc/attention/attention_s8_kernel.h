@@ -32,7 +32,7 @@ struct pq_attention_s8_kernel {
     void (*run)(const pq_attention_args *args, const pq_attention_rows *rows, const void *packed,
                 void *scratch);
     size_t pack_step;
-    /* Multiply-adds that take about a millisecond on a slow machine: sets the grain. */
+    /* Multiply-adds of a millisecond, roughly: sets the grain. */
     size_t macs_per_ms;
 };
 

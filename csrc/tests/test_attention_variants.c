@@ -92,6 +92,78 @@ static void test_random(void) {
     }
 }
 
+/* Every head size to 160, which no vector width divides alone, and a few rows. */
+static void test_head_sizes(void) {
+    uint64_t random = 8;
+    for (size_t d = 1; d <= 160; d++) {
+        try_shape((case_shape){.batch = 1,
+                               .groups = 1,
+                               .heads = 2,
+                               .kv_heads = 1,
+                               .q_len = 3 + d % 5,
+                               .k_len = 1 + d * 7 % 70,
+                               .d = d,
+                               .layout = (layout)(d % LAYOUT_COUNT),
+                               .method = (pq_softmax_method)(d / 2 % 2),
+                               .flags = (int)(d % CASE_FLAGS),
+                               .step = 0.3 / (double)d},
+                  &random);
+    }
+}
+
+/* One query, and as many as still read keys in place, over every tail of keys. */
+static void test_few_queries(void) {
+    uint64_t random = 9;
+    for (size_t n = 0; n < 180; n++) {
+        try_shape((case_shape){.batch = 1 + n % 2,
+                               .groups = 1,
+                               .heads = n % 3 == 0 ? 4 : 2,
+                               .kv_heads = n % 5 == 0 ? 1 : 2,
+                               .q_len = n % 4 == 3 ? 2 : 1,
+                               .k_len = n % 90,
+                               .d = n % 7 == 0 ? 64 : 1 + n * 13 % 130,
+                               .layout = (layout)(n % LAYOUT_COUNT),
+                               .method = (pq_softmax_method)(n / 2 % 2),
+                               .flags = (int)(n / 3 % CASE_FLAGS),
+                               .step = 0.002 * (double)(n % 11)},
+                  &random);
+    }
+}
+
+/* Shifts of the index below 16, where AVX2 takes another form of it: one step of score is many of
+ * the index, up to more than all of them; and constants that reach no 480. */
+static void test_index_shifts(void) {
+    uint64_t random = 10;
+    for (int shift = 1; shift <= 31; shift++) {
+        for (int n = 0; n < 6; n++) {
+            const case_shape shape = {.batch = 1,
+                                      .groups = 1,
+                                      .heads = 1,
+                                      .kv_heads = 1,
+                                      .q_len = 7,
+                                      .k_len = 70,
+                                      .d = 1 + (size_t)(n % 2),
+                                      .method = (pq_softmax_method)(n % 2),
+                                      .step = 1,
+                                      .flags = n % 3 == 0 ? CASE_KEEP : 0};
+            attention_case c = case_make(&shape, &random);
+            for (size_t i = 0; i < c.q_size && n < 4; i++) {
+                c.q[i] = (int8_t)(c.args.q_zero_point + (i % 2 == 0 ? 1 : 0));
+            }
+            const uint32_t bits = (uint32_t)check_random_in(&random, 0, 31);
+            pq_softmax *const softmax = &c.args.softmax;
+            softmax->shift = shift;
+            softmax->multiplier = (uint32_t)check_random_in(&random, 1, UINT32_C(1) << bits);
+            softmax->delta_max = (UINT32_MAX - (UINT32_C(1) << (shift - 1))) / softmax->multiplier;
+            if (n == 5) {
+                softmax->delta_max = (uint32_t)check_random_in(&random, 0, softmax->delta_max);
+            }
+            same_everywhere(&shape, &c);
+            case_free(&c);
+        }
+    }
+}
+
 /* Panels of one tile, and of fewer rows than a tile; many waves of packing; long rows. */
 static void test_large(void) {
     uint64_t random = 3;
@@ -104,6 +176,10 @@ static void test_large(void) {
     s.q_len = 2, s.k_len = 16383, s.d = 5000, s.flags = 0; /* 2^26 products in a row */
     try_shape(s, &random);
     s.q_len = 2, s.k_len = 100000, s.d = 31, s.method = PQ_SOFTMAX_TABLE16;
+    try_shape(s, &random);
+    s.q_len = 1, s.k_len = 16384, s.d = 80;
+    try_shape(s, &random);
+    s.q_len = 6, s.k_len = 16384, s.d = 32;
     try_shape(s, &random);
     s = base;
     s.batch = 5, s.groups = 4, s.heads = 4, s.kv_heads = 2, s.q_len = 3, s.k_len = 197, s.d = 64;
@@ -354,6 +430,9 @@ static void test_refusals(void) {
 int main(void) {
     test_edges();
     test_random();
+    test_head_sizes();
+    test_few_queries();
+    test_index_shifts();
     test_large();
     test_extremes();
     test_mask_strides();
