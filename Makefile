@@ -1,5 +1,5 @@
 # make demo    what pyquant does, on data that needs no download
-# make test    C tests (also under sanitizers) and Python tests
+# make test    C tests (also under sanitizers, and the kernels of other ISAs emulated) and Python tests
 # make lint    ruff, mypy, warnings of gcc and clang, cppcheck and clang-tidy where present
 # make bench   measurements beside the peers, which are installed for it (QUICK=1: a look, saves nothing)
 # make build   compile the C parts again after a change
@@ -20,7 +20,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 ASAN_TREE := build/asan
 C_MAKE := $(MAKE) -s -j$(JOBS) -C csrc
 
-.PHONY: demo test test-c test-python test-asan lint bench build clean distclean
+.PHONY: demo test test-c test-emulated test-python test-asan lint bench build clean distclean
 
 demo: build
 	$(BIN)/python examples/demo.py
@@ -43,11 +43,17 @@ $(VENV)/dev.stamp: $(VENV)/pyquant.stamp
 build: $(VENV)/pyquant.stamp
 	$(BIN)/python setup.py -q build_ext --inplace
 
-test: test-c test-python test-asan
+test: test-c test-emulated test-python test-asan
 
 test-c:
 	$(C_MAKE) BUILD=build/plain check
 	$(C_MAKE) BUILD=build/asan SAN=address,undefined check
+
+# Kernels of ISAs that this machine lacks: AVX-512 and NEON through SIMDe, AArch64 under qemu. What is
+# not installed is named.
+test-emulated:
+	$(C_MAKE) BUILD=build emulated-check
+	$(C_MAKE) BUILD=build aarch64-check
 
 # One worker a processor, with one thread each unless a test asks for more; waiting threads should not
 # spin. PYTEST_WORKERS=0 runs everything in one process.

@@ -16,6 +16,7 @@ PQ_FLAGS_neondot = -march=armv8.2-a+dotprod
 
 # Wide register tiles fit exactly, and what compilers do to them must not cost a register. gcc 12 spills them with
 # partial redundancy elimination.
+PQ_GCC_FLAGS_avx2 = -fno-tree-pre
 PQ_GCC_FLAGS_avx512 = -fno-tree-pre
 PQ_GCC_FLAGS_avx512vnni = -fno-tree-pre
 # The scheduling before register allocation moves loads up in the 6 x 16 tile; constants that gcc propagates into it
