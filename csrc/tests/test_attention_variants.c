@@ -221,6 +221,27 @@ static void test_extremes(void) {
     }
 }
 
+/* Where the weights of a row need another byte, and the ends. */
+static void test_pmax(void) {
+    static const int32_t pmax[] = {1, 127, 128, 255, 256, 257, 16383};
+    uint64_t random = 8;
+    const case_shape shape = {.batch = 1,
+                              .groups = 1,
+                              .heads = 1,
+                              .kv_heads = 1,
+                              .q_len = 13,
+                              .k_len = 70,
+                              .d = 20,
+                              .step = 0.01};
+    for (size_t i = 0; i < sizeof pmax / sizeof *pmax; i++) {
+        attention_case c = case_make(&shape, &random);
+        c.args.softmax =
+            case_softmax(PQ_SOFTMAX_TABLE16, shape.step, 2.0 * 255 * 128 * 20, pmax[i]);
+        same_everywhere(&shape, &c);
+        case_free(&c);
+    }
+}
+
 static void test_mask_strides(void) {
     uint64_t random = 5;
     const case_shape shape = {.batch = 2,
@@ -435,6 +456,7 @@ int main(void) {
     test_index_shifts();
     test_large();
     test_extremes();
+    test_pmax();
     test_mask_strides();
     test_threads();
     test_workspace();
