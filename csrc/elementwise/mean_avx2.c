@@ -108,17 +108,17 @@ static void columns_s8(const lanes *k, const int8_t *x, size_t step, size_t rows
         for (; r < end; r += 2, x += 2 * step) {
             const __m256i p = load_row(x);
             const __m256i q = r + 1 < end ? load_row(x + step) : _mm256_setzero_si256();
-            s16[0] = _mm256_add_epi16(s16[0],
-                                      _mm256_maddubs_epi16(ones, _mm256_unpacklo_epi8(p, q)));
-            s16[1] = _mm256_add_epi16(s16[1],
-                                      _mm256_maddubs_epi16(ones, _mm256_unpackhi_epi8(p, q)));
+            s16[0] =
+                _mm256_add_epi16(s16[0], _mm256_maddubs_epi16(ones, _mm256_unpacklo_epi8(p, q)));
+            s16[1] =
+                _mm256_add_epi16(s16[1], _mm256_maddubs_epi16(ones, _mm256_unpackhi_epi8(p, q)));
         }
         for (int j = 0; j < 2; j++) {
             const __m256i v = s16[j];
-            sums[2 * j] = _mm256_add_epi32(
-                sums[2 * j], _mm256_srai_epi32(_mm256_unpacklo_epi16(v, v), 16));
-            sums[2 * j + 1] = _mm256_add_epi32(
-                sums[2 * j + 1], _mm256_srai_epi32(_mm256_unpackhi_epi16(v, v), 16));
+            sums[2 * j] =
+                _mm256_add_epi32(sums[2 * j], _mm256_srai_epi32(_mm256_unpacklo_epi16(v, v), 16));
+            sums[2 * j + 1] = _mm256_add_epi32(sums[2 * j + 1],
+                                               _mm256_srai_epi32(_mm256_unpackhi_epi16(v, v), 16));
         }
     }
     /* Lane 0 of sums[0 .. 3] is columns 0-3, 4-7, 8-11, 12-15, lane 1 the next 16. */

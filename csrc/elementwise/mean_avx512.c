@@ -10,8 +10,8 @@
 enum { COLUMNS = 64, PAIRS = 127 }; /* 127 sums of two s8 fit in s16 */
 
 typedef struct lanes {
-    __m512i start;      /* what the zero points come to, s32 */
-    __m512i multiplier; /* s32 */
+    __m512i start;                       /* what the zero points come to, s32 */
+    __m512i multiplier;                  /* s32 */
     __m512i half, zero_point, low, high; /* s64 */
     __m128i shift;
 } lanes;
@@ -37,8 +37,7 @@ INLINE __m512i round_8(const lanes *k, __m512i product) {
 /* 16 sums, s32, to 16 outputs, s32. */
 INLINE __m512i round_16(const lanes *k, __m512i sum) {
     const __m512i even = round_8(k, _mm512_mul_epi32(sum, k->multiplier));
-    const __m512i odd =
-        round_8(k, _mm512_mul_epi32(_mm512_srli_epi64(sum, 32), k->multiplier));
+    const __m512i odd = round_8(k, _mm512_mul_epi32(_mm512_srli_epi64(sum, 32), k->multiplier));
     return _mm512_mask_blend_epi32(0xaaaa, even, _mm512_slli_epi64(odd, 32));
 }
 
@@ -86,22 +85,23 @@ static void columns_s8(const lanes *k, const int8_t *x, size_t step, size_t rows
             const __m512i p = _mm512_maskz_loadu_epi8(mask, x);
             const __m512i q =
                 r + 1 < end ? _mm512_maskz_loadu_epi8(mask, x + step) : _mm512_setzero_si512();
-            s16[0] = _mm512_add_epi16(s16[0],
-                                      _mm512_maddubs_epi16(ones, _mm512_unpacklo_epi8(p, q)));
-            s16[1] = _mm512_add_epi16(s16[1],
-                                      _mm512_maddubs_epi16(ones, _mm512_unpackhi_epi8(p, q)));
+            s16[0] =
+                _mm512_add_epi16(s16[0], _mm512_maddubs_epi16(ones, _mm512_unpacklo_epi8(p, q)));
+            s16[1] =
+                _mm512_add_epi16(s16[1], _mm512_maddubs_epi16(ones, _mm512_unpackhi_epi8(p, q)));
         }
         PQ_UNROLL
         for (int j = 0; j < 2; j++) {
             const __m512i v = s16[j];
-            sums[2 * j] = _mm512_add_epi32(
-                sums[2 * j], _mm512_srai_epi32(_mm512_unpacklo_epi16(v, v), 16));
-            sums[2 * j + 1] = _mm512_add_epi32(
-                sums[2 * j + 1], _mm512_srai_epi32(_mm512_unpackhi_epi16(v, v), 16));
+            sums[2 * j] =
+                _mm512_add_epi32(sums[2 * j], _mm512_srai_epi32(_mm512_unpacklo_epi16(v, v), 16));
+            sums[2 * j + 1] = _mm512_add_epi32(sums[2 * j + 1],
+                                               _mm512_srai_epi32(_mm512_unpackhi_epi16(v, v), 16));
         }
     }
     /* Lane j of sums[0 .. 3] is columns 0-3, 4-7, 8-11, 12-15 of the j-th 16. Wanted: each lane of
-     * the first operand of vpackssdw has four columns, the same lane of the second the next four. */
+     * the first operand of vpackssdw has four columns, the same lane of the second the next four.
+     */
     const __m512i first = _mm512_setr_epi64(0, 1, 8, 9, 2, 3, 10, 11);
     const __m512i last = _mm512_setr_epi64(4, 5, 12, 13, 6, 7, 14, 15);
     store_32(k, y_type, y, i, (__mmask32)(mask & UINT32_MAX),
@@ -112,7 +112,8 @@ static void columns_s8(const lanes *k, const int8_t *x, size_t step, size_t rows
              _mm512_permutex2var_epi64(sums[1], last, sums[3]));
 }
 
-/* inner = 1: one contiguous row. A pair sum is at most 2^16 in size and a lane adds 2^10 of them. */
+/* inner = 1: one contiguous row. A pair sum is at most 2^16 in size and a lane adds 2^10 of them.
+ */
 static int32_t row_sum(pq_dtype type, const void *x, size_t begin, size_t n) {
     const __m512i ones = _mm512_set1_epi16(1);
     __m512i sum_s32 = _mm512_setzero_si512();

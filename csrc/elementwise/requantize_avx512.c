@@ -3,9 +3,8 @@
 #include "elementwise/rescale_avx512.h"
 
 /* The types, and whether C.low is not 0, are constants where this is inlined. */
-PQ_INLINE void loop(const pq_requantize_args *args, const pq_rescale *rescale,
-                    pq_rescale_term term, size_t begin, size_t end, pq_dtype x_type,
-                    pq_dtype y_type, bool carry) {
+PQ_INLINE void loop(const pq_requantize_args *args, const pq_rescale *rescale, pq_rescale_term term,
+                    size_t begin, size_t end, pq_dtype x_type, pq_dtype y_type, bool carry) {
     const pq_rescale_lanes lanes = pq_rescale_spread(rescale, args->out);
     const __m512i zero_point = _mm512_set1_epi16((int16_t)term.lane_zero_point);
     const __m512i low_multiplier = _mm512_set1_epi16(term.low), pair = pq_pair(term.high, 1);

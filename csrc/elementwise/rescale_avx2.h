@@ -1,4 +1,5 @@
-/* 16 elements at a time for requantize and add: load as s16, finish two halves of T >> 16, store. */
+/* 16 elements at a time for requantize and add: load as s16, finish two halves of T >> 16, store.
+ */
 #ifndef PYQUANT_ELEMENTWISE_RESCALE_AVX2_H
 #define PYQUANT_ELEMENTWISE_RESCALE_AVX2_H
 

@@ -56,9 +56,9 @@ PQ_INLINE void pq_rescale_store(const pq_rescale_lanes *lanes, __m512i a, __m512
     __m512i v = _mm512_packs_epi32(a, b);
     if (y_type == PQ_S8) {
         const __m256i v_s8 = _mm512_cvtsepi16_epi8(_mm512_adds_epi16(v, lanes->addend));
-        _mm256_mask_storeu_epi8((int8_t *)y + i, mask,
-                                _mm256_min_epi8(_mm256_max_epi8(v_s8, lanes->low_s8),
-                                                lanes->high_s8));
+        _mm256_mask_storeu_epi8(
+            (int8_t *)y + i, mask,
+            _mm256_min_epi8(_mm256_max_epi8(v_s8, lanes->low_s8), lanes->high_s8));
     } else {
         v = _mm512_min_epi16(_mm512_max_epi16(v, lanes->low), lanes->high);
         _mm512_mask_storeu_epi16((int16_t *)y + i, mask, v);

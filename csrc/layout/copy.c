@@ -4,8 +4,8 @@
 #include "layout/copy_walk.h"
 #include "pyquant/layout.h"
 
-/* Rows that stay rows: a strided element takes 400 ps and more, one of 16 that follow each other 100.
- * A tile of 64 x 64 with vectors. */
+/* Rows that stay rows: a strided element takes 400 ps and more, one of 16 that follow each other
+ * 100. A tile of 64 x 64 with vectors. */
 #define ELEMENT_PS 200
 #define TILE_PS 500000
 

@@ -81,9 +81,8 @@ static void copy_whole_rows(size_t length, size_t rows, const char *x, ptrdiff_t
         break
 
 /* Steps in bytes. */
-static void copy_loops(size_t size, size_t outer, size_t inner, const char *x,
-                       ptrdiff_t outer_step, ptrdiff_t inner_step, char *y, size_t y_outer,
-                       size_t y_inner) {
+static void copy_loops(size_t size, size_t outer, size_t inner, const char *x, ptrdiff_t outer_step,
+                       ptrdiff_t inner_step, char *y, size_t y_outer, size_t y_inner) {
     switch (size) {
         CASE_OF_SIZE(1);
         CASE_OF_SIZE(2);
@@ -110,8 +109,8 @@ static void copy_rows(size_t size, size_t rows, size_t n, const char *x, ptrdiff
     const size_t block = BLOCK_BYTES / length;
     for (size_t r = 0; r < rows; r += block) {
         const size_t here = rows - r < block ? rows - r : block;
-        copy_loops(size, n, here, x + (ptrdiff_t)r * row_step, step, row_step, y + r * length,
-                   size, length);
+        copy_loops(size, n, here, x + (ptrdiff_t)r * row_step, step, row_step, y + r * length, size,
+                   length);
     }
 }
 

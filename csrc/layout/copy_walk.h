@@ -5,7 +5,8 @@
 #include "layout/transpose_kernel.h"
 #include "pyquant/layout.h"
 
-/* Greatest side of a tile of a transpose: 64 rows of 64 bytes are 64 cache lines, well inside L1. */
+/* Greatest side of a tile of a transpose: 64 rows of 64 bytes are 64 cache lines, well inside L1.
+ */
 #define PQ_COPY_TILE 64
 
 /* Dimensions of size 1 are gone, and neighbours that one stride walks are one. Strides in elements;

@@ -1,6 +1,6 @@
-/* The largest magnitude of a run is at an end of its range, infinity too. NaN leaves no trace there,
- * since vminps(v, low) is `low` then; one comparison finds it in two vectors, and the reference
- * says which it was.
+/* The largest magnitude of a run is at an end of its range, infinity too. NaN leaves no trace
+ * there, since vminps(v, low) is `low` then; one comparison finds it in two vectors, and the
+ * reference says which it was.
  *
  * Four accumulators a statistic: vminps has a latency of 4 cycles on Intel, and two ports. */
 #include <math.h>

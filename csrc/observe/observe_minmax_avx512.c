@@ -1,5 +1,6 @@
 /* As on AVX2: the largest magnitude of a run is at an end of its range, and NaN, which leaves no
- * trace there, is found by one comparison in two vectors. The last elements are done under a mask. */
+ * trace there, is found by one comparison in two vectors. The last elements are done under a mask.
+ */
 #include <math.h>
 
 #include "core/simd_avx512.h"

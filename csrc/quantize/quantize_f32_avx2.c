@@ -60,8 +60,8 @@ INLINE bool multiply(const run *r, const float *x, __m256 sums[4]) {
         v = _mm256_min_ps(r->high, _mm256_max_ps(r->low, v));
         sums[j] = _mm256_add_ps(v, magic);
         const __m256 distance = _mm256_sub_ps(v, _mm256_sub_ps(sums[j], magic));
-        farthest = _mm256_max_epi32(farthest,
-                                    _mm256_and_si256(_mm256_castps_si256(distance), absolute));
+        farthest =
+            _mm256_max_epi32(farthest, _mm256_and_si256(_mm256_castps_si256(distance), absolute));
     }
     const __m256i limit = _mm256_castps_si256(_mm256_set1_ps(0.5f - 0x1p-14f));
     return _mm256_movemask_epi8(_mm256_cmpgt_epi32(farthest, limit)) == 0;
@@ -92,7 +92,8 @@ INLINE __m256i integers(const run *r, __m256 sums) {
     return _mm256_add_epi32(_mm256_castps_si256(sums), r->integer);
 }
 
-/* The packs work in halves, the permutations restore the order; after the clamp no pack saturates. */
+/* The packs work in halves, the permutations restore the order; after the clamp no pack saturates.
+ */
 INLINE void store_integers(const run *r, const __m256 sums[4], pq_dtype type, void *q, size_t i) {
     const __m256i a = _mm256_packs_epi32(integers(r, sums[0]), integers(r, sums[1]));
     const __m256i b = _mm256_packs_epi32(integers(r, sums[2]), integers(r, sums[3]));
@@ -178,8 +179,8 @@ static bool fake_quantize(size_t n, const float *x, const float *scale, size_t s
     return _mm256_movemask_ps(nan) != 0;
 }
 
-static void dequantize(size_t n, const void *q, const float *scale, size_t scale_step,
-                       pq_grid grid, float *x) {
+static void dequantize(size_t n, const void *q, const float *scale, size_t scale_step, pq_grid grid,
+                       float *x) {
     const __m256i zero_point = _mm256_set1_epi32(grid.zero_point);
     const __m256 uniform = n == 0 ? _mm256_setzero_ps() : _mm256_set1_ps(scale[0]);
     size_t i = 0;

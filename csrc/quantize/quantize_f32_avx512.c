@@ -5,8 +5,8 @@
  * q0 is off by at most two units in the last place, so q1 is one of the two floats around x / s.
  * The remainder x - q1 s is then a float, computed exactly by one FMA, and q2 = fl(x / s) because r
  * is the correctly rounded reciprocal [1]. No remainder that counts underflows: for |x / s| >= 1/4
- * its last bit is worth at least 2^-25 * 2^-123 with s >= 2^-100, and a smaller quotient rounds to 0
- * either way. Nothing overflows, because x is first brought to one step beyond the grid.
+ * its last bit is worth at least 2^-25 * 2^-123 with s >= 2^-100, and a smaller quotient rounds to
+ * 0 either way. Nothing overflows, because x is first brought to one step beyond the grid.
  *
  * [1] P. Markstein, Computation of elementary functions on the IBM RISC System/6000 processor,
  *     IBM J. Res. Dev. 34 (1990).
@@ -75,8 +75,7 @@ static bool quantize(size_t n, const float *x, const float *scale, size_t scale_
     for (size_t i = 0; i < n; i += 16) {
         const __mmask16 mask = mask_16(i, n);
         const __m512 v = _mm512_maskz_loadu_ps(mask, x + i);
-        const __m512i y =
-            _mm512_add_epi32(steps(&r, v, scale_at(&r, i, mask), &nan), r.zero_point);
+        const __m512i y = _mm512_add_epi32(steps(&r, v, scale_at(&r, i, mask), &nan), r.zero_point);
         if (grid.q_type == PQ_S8) {
             _mm_mask_storeu_epi8((int8_t *)q + i, mask, _mm512_cvtepi32_epi8(y));
         } else {
@@ -102,8 +101,8 @@ static bool fake_quantize(size_t n, const float *x, const float *scale, size_t s
     return nan != 0;
 }
 
-static void dequantize(size_t n, const void *q, const float *scale, size_t scale_step,
-                       pq_grid grid, float *x) {
+static void dequantize(size_t n, const void *q, const float *scale, size_t scale_step, pq_grid grid,
+                       float *x) {
     if (n == 0) {
         return;
     }

@@ -255,7 +255,8 @@ static pq_dyadic rescale_dyadic(int round) {
     static const uint8_t shifts[] = {15, 16, 17, 18, 30, 31, 32, 38, 45, 46, 47, 48};
     static const uint32_t lows[] = {0, 1, 0x7fff, 0x8000, 0x8001, 0xffff};
     static const uint32_t highs[] = {0x4000, 0x4001, 0x5a82, 0x7ffe, 0x7fff};
-    const uint32_t low = round % 7 < 6 ? lows[round % 7] : (uint32_t)check_random_in(&seed, 0, 65535);
+    const uint32_t low =
+        round % 7 < 6 ? lows[round % 7] : (uint32_t)check_random_in(&seed, 0, 65535);
     const uint32_t high =
         round % 3 == 0 ? highs[round / 3 % 5] : (uint32_t)check_random_in(&seed, 0x4000, 0x7fff);
     return (pq_dyadic){.multiplier = (int32_t)(high << 16 | low),
@@ -291,10 +292,9 @@ static void test_every_input(void) {
                 CHECK_SAME(got, want, N * pq_dtype_size(y_type));
             }
         }
-        const int32_t other = round % 5 == 0 ? 0
-                              : round % 5 == 1
-                                  ? rescale_dyadic(round + 3).multiplier
-                                  : (int32_t)check_random_in(&seed, 0, m.multiplier);
+        const int32_t other = round % 5 == 0   ? 0
+                              : round % 5 == 1 ? rescale_dyadic(round + 3).multiplier
+                                               : (int32_t)check_random_in(&seed, 0, m.multiplier);
         pq_add_args add = {.n = N,
                            .period = N,
                            .a_type = a_type,
