@@ -71,6 +71,20 @@ class Program:
     @property
     def context_count(self) -> int: ...
 
+def pack_gemm_s8s4(
+    w: _Array,
+    k: int,
+    bias: _Array | None = None,
+    multiplier: _Array | None = None,
+    shift: _Array | None = None,
+    group_size: int = 0,
+    group_multiplier: _Array | None = None,
+    x_zero_point: int = 0,
+    zero_point: int = 0,
+    quant_min: int = -128,
+    quant_max: int = 127,
+    dtype: DTypeLike = "int8",
+) -> GemmWeights: ...
 def gemm(
     x: _Array, weights: GemmWeights, out: _Array | None = None, threads: int | None = None
 ) -> _Array: ...
@@ -248,6 +262,24 @@ def derive_gemm(
     y_scale: float,
     bits: int = 8,
 ) -> tuple[NDArray[np.int8], NDArray[np.int32], NDArray[np.int32], NDArray[np.uint8]]: ...
+def derive_group_scale(
+    w: NDArray[np.float32],
+    bias: NDArray[np.float32] | None,
+    x_scale: float,
+    group_size: int,
+    bits: int = 4,
+    wanted: NDArray[np.float32] | None = None,
+) -> tuple[NDArray[np.float32], NDArray[np.uint8]]: ...
+def derive_gemm_s8s4(
+    w: NDArray[np.float32],
+    bias: NDArray[np.float32] | None,
+    w_scale: NDArray[np.float32],
+    x_scale: float,
+    y_scale: float,
+    bits: int = 4,
+    group_size: int = 0,
+    group_multiplier: NDArray[np.uint8] | None = None,
+) -> tuple[NDArray[np.uint8], NDArray[np.int32], NDArray[np.int32], NDArray[np.uint8]]: ...
 def derive_attention(
     method: int,
     q: _Grid,

@@ -23,7 +23,9 @@ __all__ = [
     "AttentionConstants",
     "Dyadic",
     "GemmConstants",
+    "GemmS8S4Constants",
     "Grid",
+    "GroupScale",
     "LayerNormConstants",
     "MaskConstants",
     "SoftmaxMethod",
@@ -31,6 +33,8 @@ __all__ = [
     "derive_attention",
     "derive_dyadic",
     "derive_gemm",
+    "derive_gemm_s8s4",
+    "derive_group_scale",
     "derive_layernorm",
     "derive_mask",
     "derive_table",
@@ -74,6 +78,27 @@ class GemmConstants(_Constants):
     bias: NDArray[np.int32]
     multiplier: NDArray[np.int32]
     shift: NDArray[np.uint8]
+
+
+@dataclass(frozen=True, eq=False)
+class GroupScale(_Constants):
+    """w_scale float32 [n], group_multiplier uint8 [n, groups]: a group's weights lie their product apart."""
+
+    w_scale: NDArray[np.float32]
+    group_multiplier: NDArray[np.uint8]
+
+
+@dataclass(frozen=True, eq=False)
+class GemmS8S4Constants(_Constants):
+    """As `GemmConstants`, w uint8 [n, ceil(k / 2)] of two weights a byte (`pyquant.ops.unpack_s4`), and
+    group_multiplier uint8 [n, ceil(k / group_size)], None where group_size is 0."""
+
+    w: NDArray[np.uint8]
+    bias: NDArray[np.int32]
+    multiplier: NDArray[np.int32]
+    shift: NDArray[np.uint8]
+    group_size: int
+    group_multiplier: NDArray[np.uint8] | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -217,6 +242,100 @@ def derive_gemm(
             bits,
         )
     )
+
+
+def derive_group_scale(
+    w: ArrayLike,
+    bias: ArrayLike | None,
+    x_scale: float,
+    group_size: int,
+    bits: int = 4,
+    wanted: ArrayLike | None = None,
+) -> GroupScale:
+    """One scale a column, and a small integer multiplier for each of its groups of weights.
+
+    A group's own scale, ``absmax / quant_max`` or `wanted`, becomes a multiple in [1, 255] of its column's,
+    which is chosen so that the widest group has the largest multiplier. Products and bias together fit int32.
+
+    Parameters
+    ----------
+    w : array_like of float32 [n, k]
+    bias : array_like of float32 [n], optional
+    x_scale : float
+        Scale of the activations.
+    group_size : int
+        A multiple of 4; the last group may be short.
+    bits : int
+        Width of the weights, 2 to 4.
+    wanted : array_like of float32 [n, ceil(k / group_size)], optional
+        Scales of the groups.
+
+    Raises
+    ------
+    ValueError
+        NaN, a scale, `bits` or `group_size` out of range, or shapes that disagree.
+
+    Examples
+    --------
+    >>> scale = derive_group_scale([[1785.0, 0, 0, 0, -7.0, 0, 0, 0]], None, 0.5, 4)
+    >>> scale.w_scale.tolist(), scale.group_multiplier.tolist()
+    ([1.0], [[255, 1]])
+    """
+    return GroupScale(
+        *_C.derive_group_scale(
+            _float32("w", w),
+            _optional_float32("bias", bias),
+            x_scale,
+            group_size,
+            bits,
+            _optional_float32("wanted", wanted),
+        )
+    )
+
+
+def derive_gemm_s8s4(
+    w: ArrayLike,
+    bias: ArrayLike | None,
+    scale: ArrayLike | GroupScale,
+    x_scale: float,
+    y_scale: float,
+    bits: int = 4,
+    group_size: int = 0,
+) -> GemmS8S4Constants:
+    """`derive_gemm` for weights of at most four bits, stored two to a byte.
+
+    Parameters
+    ----------
+    w : array_like of float32 [n, k]
+    bias : array_like of float32 [n], optional
+    scale : array_like of float32 [n], or GroupScale
+        As `derive_weight_scale` gives, or `derive_group_scale` for groups of `group_size`.
+    x_scale, y_scale : float
+        Scales of the activations and of the output.
+    bits : int
+        Width of the weights, 2 to 4.
+    group_size : int
+        0 for one scale a column.
+
+    Raises
+    ------
+    ValueError
+        NaN, a scale, `bits` or `group_size` out of range, or shapes that disagree.
+    OverflowError
+        A bias or an accumulator does not fit in int32, or a multiplier is too large.
+    """
+    factors = scale.group_multiplier if isinstance(scale, GroupScale) else None
+    constants = _C.derive_gemm_s8s4(
+        _float32("w", w),
+        _optional_float32("bias", bias),
+        scale.w_scale if isinstance(scale, GroupScale) else _float32("scale", scale),
+        x_scale,
+        y_scale,
+        bits,
+        group_size,
+        factors,
+    )
+    return GemmS8S4Constants(*constants, group_size, factors)
 
 
 def softmax_method_code(method: str) -> int:

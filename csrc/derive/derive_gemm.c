@@ -4,6 +4,7 @@
 
 #include "derive/derive_internal.h"
 #include "pyquant/derive.h"
+#include "pyquant/gemm_s8s4.h"
 #include "quantize/quantize_scalar.h"
 
 /* About 1 ns an element: a range of this many takes well under a millisecond. */
@@ -15,9 +16,14 @@ typedef struct weight_task {
     const float *w, *bias;
     int32_t quant_max;
     float x_scale, y_scale;
-    float *w_scale; /* out of weight_scale */
+    float *w_scale; /* out of weight_scale and group_scale */
     const float *w_scale_in;
+    size_t group_size, groups;    /* 0 and 0 without groups */
+    const float *wanted;          /* scales of groups, or NULL */
+    uint8_t *group_multiplier;    /* out of group_scale */
+    const uint8_t *multiplier_in; /* of groups, or NULL */
     int8_t *w_q;
+    uint8_t *w_s4; /* instead of w_q: two to a byte */
     int32_t *bias_q, *multiplier;
     uint8_t *shift;
     pq_status (*channel)(const pq_exec *exec, const struct weight_task *task, size_t j);
@@ -30,15 +36,30 @@ static const float *weights_of(const weight_task *task, size_t j) {
     return task->k == 0 ? NULL : task->w + j * task->k;
 }
 
-static pq_status scale_channel(const pq_exec *exec, const weight_task *task, size_t j) {
-    const float *w = weights_of(task, j);
+static float absmax_of(const float *w, size_t k, bool *nan) {
     float absmax = 0.0F;
-    bool nan = false;
-    for (size_t p = 0; p < task->k; p++) {
+    for (size_t p = 0; p < k; p++) {
         const float magnitude = fabsf(w[p]);
-        nan |= magnitude != magnitude;
+        *nan |= magnitude != magnitude;
         absmax = magnitude > absmax ? magnitude : absmax;
     }
+    return absmax;
+}
+
+/* What the bias of channel j asks for: `of_weights`, or more. */
+static float column_scale(const weight_task *task, size_t j, double of_weights) {
+    const float bias = task->bias == NULL ? 0.0F : fabsf(task->bias[j]);
+    const double of_bias = (double)bias / ((double)task->x_scale * 0x1p30);
+    double scale = of_weights > of_bias ? of_weights : of_bias;
+    if (scale == 0.0) {
+        scale = 1.0;
+    }
+    return (float)(scale < 0x1p-100 ? 0x1p-100 : scale > 0x1p100 ? 0x1p100 : scale);
+}
+
+static pq_status check_channel(const pq_exec *exec, const weight_task *task, size_t j) {
+    bool nan = false;
+    const float absmax = absmax_of(weights_of(task, j), task->k, &nan);
     const float bias = task->bias == NULL ? 0.0F : fabsf(task->bias[j]);
     if (nan || isnan(bias)) {
         return pq_fail(exec, PQ_ERR_NAN, "%s: %s of channel %zu is NaN", task->op,
@@ -49,44 +70,111 @@ static pq_status scale_channel(const pq_exec *exec, const weight_task *task, siz
                        "%s: expected finite weights and bias, got infinity in channel %zu",
                        task->op, j);
     }
-    const double of_weights = (double)absmax / task->quant_max;
-    const double of_bias = (double)bias / ((double)task->x_scale * 0x1p30);
-    double scale = of_weights > of_bias ? of_weights : of_bias;
-    if (scale == 0.0) {
-        scale = 1.0;
-    }
-    scale = scale < 0x1p-100 ? 0x1p-100 : scale > 0x1p100 ? 0x1p100 : scale;
-    task->w_scale[j] = (float)scale;
     return PQ_OK;
 }
 
-static pq_status gemm_channel(const pq_exec *exec, const weight_task *task, size_t j) {
+static pq_status scale_channel(const pq_exec *exec, const weight_task *task, size_t j) {
+    const pq_status status = check_channel(exec, task, j);
+    if (status == PQ_OK) {
+        bool nan = false;
+        const float absmax = absmax_of(weights_of(task, j), task->k, &nan);
+        task->w_scale[j] = column_scale(task, j, (double)absmax / task->quant_max);
+    }
+    return status;
+}
+
+static double group_scale(const weight_task *task, size_t j, size_t g) {
+    if (task->wanted != NULL) {
+        return (double)task->wanted[j * task->groups + g];
+    }
+    const size_t begin = g * task->group_size, rest = task->k - begin;
+    bool nan = false;
+    const float absmax = absmax_of(weights_of(task, j) + begin,
+                                   rest < task->group_size ? rest : task->group_size, &nan);
+    return (double)absmax / task->quant_max;
+}
+
+/* k products of the largest multiplier stay below 2^30, where the bias does too (derive.h). */
+static size_t largest_multiplier(const weight_task *task) {
+    const size_t most = (size_t)(255 * task->quant_max);
+    const size_t fits = task->k == 0 ? 255 : (((size_t)1 << 30) - 1) / most / task->k;
+    return fits > 255 ? 255 : fits < 1 ? 1 : fits;
+}
+
+static pq_status group_channel(const pq_exec *exec, const weight_task *task, size_t j) {
+    const pq_status status = check_channel(exec, task, j);
+    if (status != PQ_OK) {
+        return status;
+    }
+    const size_t largest = largest_multiplier(task);
+    double widest = 0.0;
+    for (size_t g = 0; g < task->groups; g++) {
+        const double own = group_scale(task, j, g);
+        if (task->wanted != NULL && !pq_scale_valid(task->wanted[j * task->groups + g])) {
+            return pq_fail(exec, PQ_ERR_VALUE,
+                           "%s: expected scales of groups in [2^-100, 2^100], got %g in channel "
+                           "%zu",
+                           task->op, own, j);
+        }
+        widest = own > widest ? own : widest;
+    }
+    const float scale = column_scale(task, j, widest / (double)largest);
+    for (size_t g = 0; g < task->groups; g++) {
+        const double steps = group_scale(task, j, g) / (double)scale;
+        task->group_multiplier[j * task->groups + g] =
+            (uint8_t)pq_rne_clamp(steps, 1.0, (double)largest);
+    }
+    task->w_scale[j] = scale;
+    return PQ_OK;
+}
+
+/* Quantizes `count` weights of channel j from k = begin on; returns the sum of their sizes. */
+static int64_t quantize_run(const weight_task *task, size_t j, size_t begin, size_t count,
+                            float scale) {
     const float *w = weights_of(task, j);
-    int8_t *w_q = task->k == 0 ? NULL : task->w_q + j * task->k;
+    int64_t sum = 0;
+    for (size_t p = begin; p < begin + count; p++) {
+        const int32_t q = pq_quantize_scalar(w[p], scale, 0, -task->quant_max, task->quant_max);
+        sum += q < 0 ? -q : q;
+        if (task->w_s4 == NULL) {
+            task->w_q[j * task->k + p] = (int8_t)q;
+        } else {
+            uint8_t *byte = &task->w_s4[j * pq_s4_row_size(task->k) + p / 2];
+            *byte = p % 2 == 0 ? (uint8_t)(q & 15) : (uint8_t)(*byte | (q & 15) << 4);
+        }
+    }
+    return sum;
+}
+
+/* All of channel j; returns the sum of |w| with the multipliers of the groups. */
+static int64_t quantize_channel(const weight_task *task, size_t j) {
+    const float scale = task->w_scale_in[j];
+    if (task->groups == 0) {
+        return quantize_run(task, j, 0, task->k, scale);
+    }
+    int64_t sum = 0;
+    for (size_t g = 0; g < task->groups; g++) {
+        const size_t begin = g * task->group_size, rest = task->k - begin;
+        const uint8_t multiplier = task->multiplier_in[j * task->groups + g];
+        sum += multiplier * quantize_run(task, j, begin,
+                                         rest < task->group_size ? rest : task->group_size,
+                                         scale * (float)multiplier);
+    }
+    return sum;
+}
+
+static pq_status gemm_channel(const pq_exec *exec, const weight_task *task, size_t j) {
     const float w_scale = task->w_scale_in[j];
-    const int32_t quant_max = task->quant_max;
     if (!pq_scale_valid(w_scale)) {
         return pq_fail(exec, PQ_ERR_VALUE, "%s: expected w_scale[%zu] in [2^-100, 2^100], got %g",
                        task->op, j, (double)w_scale);
     }
-    int64_t sum = 0;
-    bool nan = false, infinite = false;
-    for (size_t p = 0; p < task->k; p++) {
-        nan |= w[p] != w[p];
-        infinite |= fabsf(w[p]) > 0x1.fffffep127F;
-        const int32_t q = pq_quantize_scalar(w[p], w_scale, 0, -quant_max, quant_max);
-        sum += q < 0 ? -q : q;
-        w_q[p] = (int8_t)q;
+    const pq_status checked = check_channel(exec, task, j);
+    if (checked != PQ_OK) {
+        return checked;
     }
     const double bias = task->bias == NULL ? 0.0 : (double)task->bias[j];
-    if (nan || isnan(bias)) {
-        return pq_fail(exec, PQ_ERR_NAN, "%s: %s of channel %zu is NaN", task->op,
-                       nan ? "a weight" : "the bias", j);
-    }
-    if (infinite) {
-        return pq_fail(exec, PQ_ERR_VALUE,
-                       "%s: expected finite weights, got infinity in channel %zu", task->op, j);
-    }
+    const int64_t sum = quantize_channel(task, j);
     const double acc_scale = (double)task->x_scale * (double)w_scale;
     /* Far outside int32 already at 2^40: the clamp only keeps the conversion defined. */
     const int64_t bias_q = pq_rne_clamp(bias / acc_scale, -0x1p40, 0x1p40);
@@ -136,10 +224,23 @@ static pq_status run(const pq_exec *exec, weight_task *task) {
     return first < task->n ? task->channel(exec, task, first) : PQ_OK;
 }
 
-static pq_status bits_check(const pq_exec *exec, const char *op, int bits) {
-    if (bits < 2 || bits > 8) {
-        return pq_fail(exec, PQ_ERR_VALUE, "%s: expected bits in [2, 8], got %d", op, bits);
+/* Checks what all have in common, and sets quant_max. */
+static pq_status begin_task(const pq_exec *exec, weight_task *task, int bits, int most_bits) {
+    if (bits < 2 || bits > most_bits) {
+        return pq_fail(exec, PQ_ERR_VALUE, "%s: expected bits in [2, %d], got %d", task->op,
+                       most_bits, bits);
     }
+    task->quant_max = (1 << (bits - 1)) - 1;
+    return pq_scale_check(exec, task->op, "x_scale", task->x_scale);
+}
+
+static pq_status set_groups(const pq_exec *exec, weight_task *task, size_t group_size) {
+    if (group_size == 0 || group_size % 4 != 0) {
+        return pq_fail(exec, PQ_ERR_VALUE, "%s: expected group_size to be a multiple of 4, got %zu",
+                       task->op, group_size);
+    }
+    task->group_size = group_size;
+    task->groups = pq_s4_groups(task->k, group_size);
     return PQ_OK;
 }
 
@@ -153,15 +254,39 @@ pq_status pq_derive_weight_scale(const pq_exec *exec, size_t n, size_t k, const 
                         .x_scale = x_scale,
                         .w_scale = w_scale,
                         .channel = scale_channel};
-    pq_status status = bits_check(exec, task.op, bits);
+    const pq_status status = begin_task(exec, &task, bits, 8);
+    return status != PQ_OK ? status : run(exec, &task);
+}
+
+pq_status pq_derive_group_scale(const pq_exec *exec, size_t n, size_t k, size_t group_size,
+                                const float *w, const float *bias, const float *wanted,
+                                float x_scale, int bits, float *w_scale,
+                                uint8_t *group_multiplier) {
+    weight_task task = {.op = "derive_group_scale",
+                        .n = n,
+                        .k = k,
+                        .w = w,
+                        .bias = bias,
+                        .wanted = wanted,
+                        .x_scale = x_scale,
+                        .w_scale = w_scale,
+                        .group_multiplier = group_multiplier,
+                        .channel = group_channel};
+    pq_status status = begin_task(exec, &task, bits, 4);
     if (status == PQ_OK) {
-        status = pq_scale_check(exec, task.op, "x_scale", x_scale);
+        status = set_groups(exec, &task, group_size);
     }
-    if (status != PQ_OK) {
-        return status;
+    return status != PQ_OK ? status : run(exec, &task);
+}
+
+/* Of either type of weights. */
+static pq_status derive_constants(const pq_exec *exec, weight_task *task, int bits, int most_bits) {
+    task->channel = gemm_channel;
+    pq_status status = begin_task(exec, task, bits, most_bits);
+    if (status == PQ_OK) {
+        status = pq_scale_check(exec, task->op, "y_scale", task->y_scale);
     }
-    task.quant_max = (1 << (bits - 1)) - 1;
-    return run(exec, &task);
+    return status != PQ_OK ? status : run(exec, task);
 }
 
 pq_status pq_derive_gemm(const pq_exec *exec, size_t n, size_t k, const float *w, const float *bias,
@@ -178,18 +303,33 @@ pq_status pq_derive_gemm(const pq_exec *exec, size_t n, size_t k, const float *w
                         .w_q = w_q,
                         .bias_q = bias_q,
                         .multiplier = multiplier,
-                        .shift = shift,
-                        .channel = gemm_channel};
-    pq_status status = bits_check(exec, task.op, bits);
-    if (status == PQ_OK) {
-        status = pq_scale_check(exec, task.op, "x_scale", x_scale);
+                        .shift = shift};
+    return derive_constants(exec, &task, bits, 8);
+}
+
+pq_status pq_derive_gemm_s8s4(const pq_exec *exec, size_t n, size_t k, size_t group_size,
+                              const float *w, const float *bias, const float *w_scale,
+                              const uint8_t *group_multiplier, int bits, float x_scale,
+                              float y_scale, uint8_t *w_q, int32_t *bias_q, int32_t *multiplier,
+                              uint8_t *shift) {
+    weight_task task = {.op = "derive_gemm_s8s4",
+                        .n = n,
+                        .k = k,
+                        .w = w,
+                        .bias = bias,
+                        .x_scale = x_scale,
+                        .y_scale = y_scale,
+                        .w_scale_in = w_scale,
+                        .multiplier_in = group_multiplier,
+                        .w_s4 = w_q,
+                        .bias_q = bias_q,
+                        .multiplier = multiplier,
+                        .shift = shift};
+    if (group_size > 0) {
+        const pq_status status = set_groups(exec, &task, group_size);
+        if (status != PQ_OK) {
+            return status;
+        }
     }
-    if (status == PQ_OK) {
-        status = pq_scale_check(exec, task.op, "y_scale", y_scale);
-    }
-    if (status != PQ_OK) {
-        return status;
-    }
-    task.quant_max = (1 << (bits - 1)) - 1;
-    return run(exec, &task);
+    return derive_constants(exec, &task, bits, 4);
 }

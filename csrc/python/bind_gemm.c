@@ -79,6 +79,21 @@ done:
     return (PyObject *)self;
 }
 
+PyObject *pq_wrap_weights(const pq_state *state, struct pq_gemm_weights *packed, npy_intp n,
+                          npy_intp k, pq_dtype y_type) {
+    PyTypeObject *type = state->weights_type;
+    weights_object *self = (weights_object *)type->tp_alloc(type, 0);
+    if (self == NULL) {
+        pq_gemm_weights_free(packed);
+        return NULL;
+    }
+    self->packed = packed;
+    self->n = n;
+    self->k = k;
+    self->y_type = y_type;
+    return (PyObject *)self;
+}
+
 static PyObject *weights_shape(PyObject *self, void *closure) {
     (void)closure;
     const weights_object *weights = (weights_object *)self;

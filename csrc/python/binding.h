@@ -153,9 +153,17 @@ int pq_to_edge_type(PyObject *object,
                     void *type); /* pq_dtype *, from int8 / int16 in any spelling */
 int pq_to_gemm_type(PyObject *object, void *type); /* the same, int32 too */
 
+/* ---- packed weights (bind_gemm.c) ---- */
+
+struct pq_gemm_weights;
+/* A new GemmWeights that owns `packed`; where it fails, `packed` is freed. */
+PyObject *pq_wrap_weights(const pq_state *state, struct pq_gemm_weights *packed, npy_intp n,
+                          npy_intp k, pq_dtype y_type);
+
 /* ---- parts; each adds its functions and types ---- */
 
 extern PyMethodDef pq_gemm_methods[];
+extern PyMethodDef pq_gemm_s8s4_methods[];
 extern PyMethodDef pq_attention_methods[];
 extern PyMethodDef pq_elementwise_methods[];
 extern PyMethodDef pq_layernorm_methods[];

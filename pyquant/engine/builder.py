@@ -19,6 +19,7 @@ from pyquant.numerics import (
     AttentionConstants,
     Dyadic,
     GemmConstants,
+    GemmS8S4Constants,
     LayerNormConstants,
     softmax_method_code,
 )
@@ -233,20 +234,36 @@ class ProgramBuilder:
     # ---- arithmetic ----
 
     def gemm(
-        self, x: Value, constants: GemmConstants, grid: QParams | None, *, name: str | None = None
+        self,
+        x: Value,
+        constants: GemmConstants | GemmS8S4Constants,
+        grid: QParams | None,
+        *,
+        name: str | None = None,
     ) -> Value:
-        """A linear layer over the last axis. Without a `grid`, the int32 accumulators."""
+        """A linear layer over the last axis. Without a `grid`, the int32 accumulators.
+
+        The constants say which instruction: ``gemm``, or ``gemm_s8s4`` for weights two to a byte.
+        """
         stem = name or "gemm"
-        n, k = constants.w.shape
-        w = self._constant_of(constants.w, f"{stem}.weight")
-        bias = self._constant_of(constants.bias, f"{stem}.bias")
-        inputs: list[Value | None] = [x, w, bias]
+        op, (n, k) = "gemm", constants.w.shape
+        inputs: list[Value | None] = [
+            x,
+            self._constant_of(constants.w, f"{stem}.weight"),
+            self._constant_of(constants.bias, f"{stem}.bias"),
+        ]
         if grid is not None:
             inputs.append(self._constant_of(constants.multiplier, f"{stem}.multiplier"))
             inputs.append(self._constant_of(constants.shift, f"{stem}.shift"))
         attrs = {"n": n, "k": k, "x_zero_point": _zero_point(x), **_output(grid)}
+        if isinstance(constants, GemmS8S4Constants):
+            op = "gemm_s8s4"
+            attrs |= {"k": x.shape[-1], "group_size": constants.group_size}
+            if constants.group_multiplier is not None:
+                inputs += [None] * (5 - len(inputs))
+                inputs.append(self._constant_of(constants.group_multiplier, f"{stem}.group_multiplier"))
         return self.emit(
-            "gemm",
+            op,
             inputs,
             attrs,
             name=name,

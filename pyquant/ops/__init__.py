@@ -30,7 +30,15 @@ from pyquant.ops.attend import AttentionTrace, attention, attention_trace
 from pyquant.ops.boundary import Histogram, dequantize, fake_quantize, minmax, quantize
 from pyquant.ops.elementwise import add, layernorm, mean, requantize, table
 from pyquant.ops.layout import concat, copy, gather
-from pyquant.ops.linear import PackedWeights, gemm, pack_gemm
+from pyquant.ops.linear import (
+    PackedWeights,
+    gemm,
+    gemm_s8s4,
+    pack_gemm,
+    pack_gemm_s8s4,
+    pack_s4,
+    unpack_s4,
+)
 
 __all__ = [
     "AttentionTrace",
@@ -45,11 +53,15 @@ __all__ = [
     "fake_quantize",
     "gather",
     "gemm",
+    "gemm_s8s4",
     "layernorm",
     "mean",
     "minmax",
     "pack_gemm",
+    "pack_gemm_s8s4",
+    "pack_s4",
     "quantize",
     "requantize",
     "table",
+    "unpack_s4",
 ]

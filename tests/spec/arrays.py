@@ -37,6 +37,19 @@ def run_gemm(a: dict[str, Any], n: dict[str, Any]) -> dict[str, Array]:
     return {"y": np.array(y, n["dtype"]).reshape(shape)}
 
 
+def run_gemm_s8s4(a: dict[str, Any], n: dict[str, Any]) -> dict[str, Array]:
+    x, k = a["x"].tolist(), a["x"].shape[1]
+    w = [gemm.unpack_s4(row, k) for row in a["w"].tolist()]
+    bias = a["bias"].tolist() if "bias" in a else [0] * len(w)
+    factors = a["group_multiplier"].tolist() if "group_multiplier" in a else None
+    if n["dtype"] == "int32":
+        y = gemm.accumulate_s8s4(x, n["x_zero_point"], w, bias, n["group_size"], factors)
+    else:
+        scales = [Dyadic(*pair) for pair in zip(a["multiplier"].tolist(), a["shift"].tolist(), strict=True)]
+        y = gemm.gemm_s8s4(x, n["x_zero_point"], w, bias, n["group_size"], factors, scales, clamp_of(n))
+    return {"y": np.array(y, n["dtype"]).reshape(len(x), len(w))}
+
+
 def run_attention(a: dict[str, Any], n: dict[str, Any]) -> dict[str, Array]:
     batch, heads, q_len, _ = a["q"].shape
     kv_heads, k_len = a["k"].shape[1:3]
@@ -105,6 +118,7 @@ def run_mean(a: dict[str, Any], n: dict[str, Any]) -> dict[str, Array]:
 
 RUN = {
     "gemm": run_gemm,
+    "gemm_s8s4": run_gemm_s8s4,
     "attention": run_attention,
     "layernorm": run_layernorm,
     "table": run_table,

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tests.spec import derive
+from tests.spec.gemm import pack_s4
 from tests.spec.numbers import Affine, Dyadic, dyadic, float32
 
 Array = NDArray[np.generic]
@@ -81,6 +82,48 @@ def gemm(rng: Rng, m: int, n: int, k: int, dtype: str, kind: str = "random") -> 
             "bias": bias if rng.random() < 0.9 or kind != "random" else None,
             "multiplier": None if dtype == "int32" else np.array([d.multiplier for d in scales], np.int32),
             "shift": None if dtype == "int32" else np.array([d.shift for d in scales], np.uint8),
+        },
+        numbers,
+    )
+
+
+def gemm_s8s4(
+    rng: Rng, m: int, n: int, k: int, group_size: int, dtype: str, kind: str = "random", least: int = -7
+) -> Case:
+    """`least` is the least weight, -7 or -8; group_size 0 is one scale a column."""
+    q = rng.integers(least, 8, (n, k))
+    if kind != "random":
+        end = least if kind == "low" else 7
+        q = rng.choice([least, 7], (n, k)) if kind == "mixed" else np.full((n, k), end)
+    groups = -(-k // group_size) if group_size else 1
+    factor = rng.integers(1, min(255, (2**30 - 1) // (255 * 8 * max(k, 1))) + 1, (n, groups))
+    step = np.repeat(factor, group_size or max(k, 1), axis=1)[:, :k] if group_size else np.ones((n, k), int)
+    room = 2**31 - 1 - 255 * np.abs(step * q).sum(axis=1, initial=0)
+    if kind == "random":
+        room = np.minimum(room, 2000)
+    bias = (room * rng.choice([-1, 1], n) if kind != "random" else rng.integers(-room, room + 1)).astype(
+        np.int32
+    )
+    deviation = 4.4 * 100.0 * float((step**2).sum() / max(n, 1) + 1) ** 0.5
+    scales = [requant(rng, (40.0 if dtype == "int8" else 10000.0) / deviation) for _ in range(n)]
+    numbers: dict[str, int | str] = {
+        "group_size": group_size,
+        "x_zero_point": int(rng.integers(-128, 128)),
+        "dtype": "int32",
+    }
+    if dtype != "int32":
+        numbers |= output(rng, dtype)
+    packed = [pack_s4(row) for row in q.tolist()]
+    return Case(
+        "gemm_s8s4",
+        f"{m}x{n}x{k} groups of {group_size} {dtype} {kind} from {least}",
+        {
+            "x": integers(rng, (m, k), "int8", kind),
+            "w": np.array(packed, np.uint8).reshape(n, (k + 1) // 2),
+            "bias": bias if rng.random() < 0.9 or kind != "random" else None,
+            "multiplier": None if dtype == "int32" else np.array([d.multiplier for d in scales], np.int32),
+            "shift": None if dtype == "int32" else np.array([d.shift for d in scales], np.uint8),
+            "group_multiplier": factor.astype(np.uint8) if group_size else None,
         },
         numbers,
     )
@@ -290,4 +333,28 @@ def small_cases(seed: int = 0) -> list[Case]:
         cases += [mean(rng, (1, 9, 3), x_type, y_type, kind) for kind in ENDS[1:]]
         cases += [add(rng, n, p, (x_type, y_type, y_type)) for n, p in ((0, 1), (1, 1), (66, 33), (40, 40))]
         cases += [add(rng, 20, 10, (x_type, x_type, y_type), kind, s) for kind in ENDS for s in (1, 62)]
-    return [*cases, *(table(rng, n) for n in (0, 1, 31, 32, 33, 257))]
+    cases += [table(rng, n) for n in (0, 1, 31, 32, 33, 257)]
+    return [*cases, *small_s8s4_cases(seed)]
+
+
+def small_s8s4_cases(seed: int) -> list[Case]:
+    """Random numbers of their own, so that these cases moved none of those before."""
+    rng = np.random.default_rng([seed, 4])
+    cases = []
+    for dtype in ("int8", "int16", "int32"):
+        for m, n, k, group_size in (
+            (0, 3, 4, 0),
+            (1, 1, 1, 0),
+            (2, 3, 0, 0),
+            (2, 3, 0, 4),
+            (5, 17, 33, 0),
+            (7, 9, 64, 32),
+            (3, 5, 31, 4),
+            (2, 18, 21, 8),
+            (1, 3, 7, 16),
+        ):
+            cases.append(gemm_s8s4(rng, m, n, k, group_size, dtype))
+    cases += [gemm_s8s4(rng, 3, 5, 31, 4, "int16", kind) for kind in ENDS[1:]]
+    cases += [gemm_s8s4(rng, 3, 5, 75, 0, "int8", kind, -8) for kind in ENDS]
+    cases += [gemm_s8s4(rng, 2, 3, 299, 36, "int32", kind) for kind in ENDS[1:]]
+    return cases

@@ -7,6 +7,7 @@ import pytest
 
 from tests.spec import derive, functions
 from tests.spec.attention import Softmax
+from tests.spec.gemm import pack_s4
 from tests.spec.numbers import Affine, Dyadic, dyadic, float32
 from tests.variants.calls import _C, METHODS
 
@@ -83,6 +84,54 @@ def test_weight_ties_go_to_even() -> None:
     w = ((np.arange(-126, 126) + np.float32(0.5)).astype(np.float32) * scale)[None]
     want = derive.gemm(w.tolist(), None, [float(scale)], 8, 1.0, 1.0)
     assert _C.derive_gemm(w, None, np.array([scale]), 1.0, 1.0)[0].tolist() == want.w
+
+
+@pytest.mark.parametrize("bits", (2, 3, 4))
+def test_weights_in_groups(bits: int) -> None:
+    rng = np.random.default_rng(bits)
+    refused = 0
+    for n, k, group_size in ((1, 1, 4), (5, 16, 4), (7, 33, 8), (4, 130, 64), (3, 0, 4), (2, 5000, 1000)):
+        w = (rng.normal(size=(n, k)) * np.exp(rng.normal(size=(n, 1)))).astype(np.float32)
+        w *= np.repeat(np.exp(rng.normal(size=(n, k // 4 + 1))), 4, axis=1)[:, :k].astype(np.float32)
+        w[0] = 0
+        bias = (rng.normal(size=n) * 10.0 ** rng.integers(-3, 9, n)).astype(np.float32)
+        x_scale, y_scale = (float32(v) for v in np.exp(rng.uniform(-7, 0, 2)).tolist())
+        groups = -(-k // group_size)
+        own = np.exp(rng.uniform(-6, 0, (n, groups))).astype(np.float32)
+        for offset, wanted in ((bias, None), (None, None), (bias, own), (None, own)):
+            listed = None if offset is None else offset.tolist()
+            chosen = None if wanted is None else wanted.tolist()
+            want = derive.group_scale(w.tolist(), listed, chosen, group_size, x_scale, bits)
+            w_scale, factor = _C.derive_group_scale(w, offset, x_scale, group_size, bits, wanted)
+            assert w_scale.tolist() == want.scale
+            assert factor.tolist() == want.factor
+            arguments = (w, offset, w_scale, x_scale, y_scale, bits, group_size, factor)
+            try:
+                made = derive.gemm_s8s4(w.tolist(), listed, want, group_size, bits, x_scale, y_scale)
+            except OverflowError:
+                refused += 1
+                with pytest.raises(OverflowError):
+                    _C.derive_gemm_s8s4(*arguments)
+                continue
+            w_q, bias_q, multiplier, shift = _C.derive_gemm_s8s4(*arguments)
+            assert w_q.tolist() == [pack_s4(row) for row in made.w]
+            assert bias_q.tolist() == made.bias
+            assert list(zip(multiplier.tolist(), shift.tolist(), strict=True)) == [
+                (d.multiplier, d.shift) for d in made.requant
+            ]
+    assert refused < 12
+
+
+@pytest.mark.parametrize("bits", (2, 3, 4))
+def test_weights_without_groups_are_those_of_gemm(bits: int) -> None:
+    rng = np.random.default_rng(bits)
+    w, bias = rng.normal(size=(5, 17)).astype(np.float32), rng.normal(size=5).astype(np.float32)
+    scale = _C.derive_weight_scale(w, bias, 0.1, bits)
+    packed, *rest = _C.derive_gemm_s8s4(w, bias, scale, 0.1, 0.2, bits)
+    plain, *want = _C.derive_gemm(w, bias, scale, 0.1, 0.2, bits)
+    assert packed.tolist() == [pack_s4(row) for row in plain.tolist()]
+    for got, expected in zip(rest, want, strict=True):
+        np.testing.assert_array_equal(got, expected)
 
 
 def test_attention() -> None:

@@ -43,7 +43,9 @@ def traced(case: Case) -> dict[str, Array]:
 def packed(case: Case) -> Any:
     """The packed weights of a gemm case: what depends on the instruction set is done here."""
     operands: dict[str, Any] = dict(case.arrays)
-    del operands["x"]
+    x = operands.pop("x")
+    if case.op == "gemm_s8s4":
+        return _C.pack_gemm_s8s4(k=x.shape[1], **operands, **case.numbers)
     return _C.GemmWeights(**operands, **case.numbers)
 
 
@@ -56,7 +58,7 @@ def _attention_arguments(case: Case) -> dict[str, Any]:
 
 
 def _call(case: Case, threads: int | None) -> Array:
-    if case.op == "gemm":
+    if case.op in ("gemm", "gemm_s8s4"):
         result = _C.gemm(case.arrays["x"], packed(case), threads=threads)
     elif case.op == "attention":
         result = _C.attention(**_attention_arguments(case), threads=threads)[:, 0]

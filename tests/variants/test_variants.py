@@ -33,6 +33,20 @@ def gemm_cases() -> list[Case]:
     return made
 
 
+def gemm_s8s4_cases() -> list[Case]:
+    rng = np.random.default_rng(5)
+    made = []
+    for dtype, group_size in (("int8", 0), ("int16", 32), ("int32", 12)):
+        made += [cases.gemm_s8s4(rng, edge, 33, 40, group_size, dtype) for edge in EDGES]
+        made += [cases.gemm_s8s4(rng, 7, edge, 40, group_size, dtype) for edge in EDGES]
+        made += [cases.gemm_s8s4(rng, 7, 33, edge, group_size, dtype) for edge in EDGES]
+        made += [cases.gemm_s8s4(rng, 1, 130, edge, group_size, dtype, least=-8) for edge in EDGES]
+        made += [cases.gemm_s8s4(rng, 6, 64, 256, group_size, dtype, kind, -8) for kind in ENDS]
+        made += [cases.gemm_s8s4(rng, 197, 389, 384, group_size, dtype)]
+        made += [cases.gemm_s8s4(rng, 3, 5, 8000, group_size, dtype, "high")]
+    return made
+
+
 def attention_cases() -> list[Case]:
     rng = np.random.default_rng(1)
     made = []
@@ -93,6 +107,7 @@ def elementwise_cases() -> list[Case]:
 
 MADE = {
     "gemm": gemm_cases,
+    "gemm_s8s4": gemm_s8s4_cases,
     "attention": attention_cases,
     "layernorm": layernorm_cases,
     "elementwise": elementwise_cases,

@@ -34,8 +34,31 @@ PQ_NODISCARD pq_status pq_derive_gemm(const pq_exec *exec, size_t n, size_t k, c
                                       float x_scale, float y_scale, int8_t *w_q, int32_t *bias_q,
                                       int32_t *multiplier, uint8_t *shift);
 
+/* Weights in groups (gemm_s8s4.h): one scale a column, and a small multiplier for each of its
+ * groups = ceil(k / group_size) runs of k; group_size > 0 is a multiple of 4, bits in [2, 4].
+ * A group's own scale is r = absmax / quant_max, or `wanted` (n, groups; in [2^-100, 2^100]) where
+ * that is not NULL. The widest group gets the largest multiplier:
+ *     F = max(min(255, (2^30 - 1) / (255 * quant_max * k)), 1)      k products stay below 2^30
+ *     s_w = max(max_g r / F, |bias| / (s_x * 2^30)), then as pq_derive_weight_scale
+ *     f_g = clamp(rne(r / s_w), 1, F)                                with s_w as rounded to float32
+ * w_scale: n; group_multiplier: n, groups. */
+PQ_NODISCARD pq_status pq_derive_group_scale(const pq_exec *exec, size_t n, size_t k,
+                                             size_t group_size, const float *w, const float *bias,
+                                             const float *wanted, float x_scale, int bits,
+                                             float *w_scale, uint8_t *group_multiplier);
+
+/* pq_derive_gemm with bits in [2, 4] and weights packed two to a byte (gemm_s8s4.h). A group's
+ * weights are quantized on the float32 product s_w * f_g; group_size 0 goes without multipliers,
+ * and its numbers are those of pq_derive_gemm. w_q: n, ceil(k / 2). */
+PQ_NODISCARD pq_status pq_derive_gemm_s8s4(const pq_exec *exec, size_t n, size_t k,
+                                           size_t group_size, const float *w, const float *bias,
+                                           const float *w_scale, const uint8_t *group_multiplier,
+                                           int bits, float x_scale, float y_scale, uint8_t *w_q,
+                                           int32_t *bias_q, int32_t *multiplier, uint8_t *shift);
+
 /* M = s_q * s_k * softmax_scale * log2(e) * 32 (left to right, in float64) is the value of one
- * score unit in table steps. head_dim <= 32767 and has_mask bound Delta by D = 2 * 255 * 128 * head_dim
+ * score unit in table steps. head_dim <= 32767 and has_mask bound Delta by D = 2 * 255 * 128 *
+ * head_dim
  * (+ 2^25 with an additive mask). shift is the largest s in [1, 31] for which
  *     m = rne(M * 2^s) in [1, 2^32),  delta_max = min(ceil(480 * 2^s / m), D)  and
  *     delta_max * m + 2^(s-1) < 2^32;
@@ -51,7 +74,8 @@ PQ_NODISCARD pq_status pq_derive_attention(const pq_exec *exec, pq_softmax_metho
                                            bool has_mask, pq_softmax *softmax, pq_dyadic *requant);
 
 /* An additive float mask as integers. mask <= -1e30 (-inf, finfo.min) is an exclusion: keep = 0
- * and mask_add = 0. Otherwise keep = 1 and mask_add = rne(mask / (s_q * s_k * softmax_scale)) clamped to
+ * and mask_add = 0. Otherwise keep = 1 and mask_add = rne(mask / (s_q * s_k * softmax_scale))
+ * clamped to
  * +-2^24. *any_add, *any_excluded tell whether an array is needed at all. */
 PQ_NODISCARD pq_status pq_derive_mask(const pq_exec *exec, size_t n, const float *mask,
                                       float q_scale, float k_scale, double softmax_scale,
@@ -77,8 +101,8 @@ PQ_NODISCARD pq_status pq_derive_add(const pq_exec *exec, float a_scale, float b
 typedef enum pq_unary {
     PQ_UNARY_IDENTITY = 0,
     PQ_UNARY_RELU,
-    PQ_UNARY_GELU,      /* x/2 * (1 + erf(x / sqrt 2)) */
-    PQ_UNARY_GELU_TANH, /* the tanh approximation of torch */
+    PQ_UNARY_GELU,       /* x/2 * (1 + erf(x / sqrt 2)) */
+    PQ_UNARY_GELU_TANH,  /* the tanh approximation of torch */
     PQ_UNARY_QUICK_GELU, /* x * sigmoid(1.702 x) */
     PQ_UNARY_SILU,
     PQ_UNARY_SIGMOID,
