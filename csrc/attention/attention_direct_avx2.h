@@ -64,6 +64,7 @@ PQ_INLINE __m256i pq_direct_scores_8(const int16_t *q, const int8_t *const key[8
     }
     if (c < d) {
         const __m256i query = pq_load_256(q + c);
+        PQ_UNROLL
         for (int i = 0; i < 8; i++) {
             const __m256i k = _mm256_cvtepi8_epi16(pq_load_s8(key[i] + c, d - c));
             sum[i] = _mm256_add_epi32(sum[i], _mm256_madd_epi16(query, k));
