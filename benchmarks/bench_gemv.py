@@ -10,24 +10,24 @@ import math
 from collections.abc import Callable
 from functools import partial
 
-import numpy as np
-
 from benchmarks import cases, machine, peers
+from benchmarks.bench_gemm import add_ours
 from benchmarks.workload import Row, Settings
-from pyquant import ops
 
 __all__ = ["TITLE", "rows"]
 
-TITLE = "GEMV, 4096 x 4096 with cold weights, int8 -> int8"
+TITLE = "GEMV with cold weights, int8 -> int8 (named by the matrix and its weights)"
 
 SIZE, TINY = 4096, 64
+GROUP = 32
 
 
 def rows(settings: Settings) -> dict[str, Callable[[], Row]]:
-    """One row."""
+    """8-bit weights, then 4-bit weights."""
     size = TINY if settings.tiny else SIZE
     return {
         f"{size}x{size} int8": partial(int8, settings, size),
+        f"{size}x{size} int4": partial(int4, settings, size),
     }
 
 
@@ -36,46 +36,48 @@ def copies(size: int, bits: int) -> int:
     return math.ceil(4 * machine.last_level_cache() / (size * size * bits / 8)) if size > TINY else 2
 
 
-def in_turn(
-    packed: list[ops.PackedWeights], x: np.ndarray, y: np.ndarray, threads: int
-) -> Callable[[], None]:
-    """A call that takes the next matrix."""
-    turn = [0]
-
-    def run() -> None:
-        turn[0] = (turn[0] + 1) % len(packed)
-        ops.gemm(x, packed[turn[0]], out=y, threads=threads)
-
-    return run
+def start(settings: Settings, size: int, bits: int) -> tuple[Row, cases.Linear]:
+    """A row with pyquant in it."""
+    case = cases.linear(1, size, size, bits)
+    made = Row(
+        f"{size}x{size} int{bits}",
+        settings,
+        work=size * size,
+        unit="MAC",
+        traffic=size * size * bits / 8 + 2 * size,
+        float_traffic=4 * (size * size + 2 * size),
+        limit="read",
+        expected=case.y,
+    )
+    add_ours(made, case, copies=copies(size, bits))
+    if settings.threads > 1:
+        add_ours(made, case, "pyquant, 1 thread", threads=1, copies=copies(size, bits))
+    made.peer("torch float32", lambda: peers.torch_float.linear(*[case] * copies(size, 32)))
+    return made, case
 
 
 def int8(settings: Settings, size: int) -> Row:
     """8 bits a weight."""
-    threads = settings.threads
-    case = cases.linear(1, size, size)
-    count = copies(size, 8)
-    made = Row(
-        f"{size}x{size} int8",
-        settings,
-        work=size * size,
-        unit="MAC",
-        traffic=size * size + 2 * size,
-        limit="read",
-        expected=case.y,
-    )
-    packed, y = [ops.pack_gemm(**case.keywords()) for _ in range(count)], np.empty((1, size), np.int8)
-    ops.gemm(case.x_q, packed[0], out=y, threads=threads)
-    with cases.definition():
-        made.equal(y, ops.gemm(case.x_q, ops.pack_gemm(**case.keywords())), "the int8 outputs")
-    made.ours(in_turn(packed, case.x_q, y, threads), result=case.real(y, case.y_zero_point))
-    if threads > 1:
-        made.ours(in_turn(packed, case.x_q, y, 1), "pyquant, 1 thread")
-    same = [case] * count
-    made.peer("torch float32", lambda: peers.torch_float.linear(*[case] * copies(size, 32)))
+    made, case = start(settings, size, 8)
+    same, threads = [case] * copies(size, 8), settings.threads
     for name in ("FBGEMM", "oneDNN"):
         made.peer(name, lambda name=name: peers.torch_int8.linear(same, name))
     for weights in ("u8", "s8"):
         name = f"ONNX Runtime u8{weights}"
         made.peer(name, lambda weights=weights: peers.ort.linear(same, weights, threads), heavy=True)
     made.peer("OpenVINO INT8", lambda: peers.ov.linear(same, "int8", threads), heavy=True)
+    return made
+
+
+def int4(settings: Settings, size: int) -> Row:
+    """4 bits a weight: a scale a channel, then groups of 32 as the peers have them."""
+    made, _ = start(settings, size, 4)
+    grouped = cases.linear(1, size, size, 4, GROUP)
+    add_ours(made, grouped, f"pyquant, groups of {GROUP}", copies=copies(size, 4))
+    whole = cases.linear(1, size, size)
+    add_ours(made, whole, "pyquant, int8 weights", copies=copies(size, 8))
+    same, threads = [grouped] * copies(size, 4), settings.threads
+    made.peer("torch int4 weights", lambda: peers.torch_int8.int4_weights(same, GROUP))
+    made.peer("ONNX Runtime 4 bits", lambda: peers.ort.nbits(same, 4, GROUP, threads), heavy=True)
+    made.peer("OpenVINO INT4", lambda: peers.ov.linear(same, "int4", threads, GROUP), heavy=True)
     return made

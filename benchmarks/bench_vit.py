@@ -35,6 +35,7 @@ TINY = {
     "num_labels": 10,
     "image_size": 32,
 }
+TORCHAO = "torchao dynamic INT8, compiled"
 SECONDS = 45.0  # for a row: one call takes as long as a hundred of the other workloads'
 
 
@@ -98,13 +99,13 @@ def row(settings: Settings, batch: int) -> Row:
     prepared, engine = engine_of(settings, model, size, "W8A8")
     torch.manual_seed(2)
     x = torch.randn(batch, 3, size, size)
-    constants = sum(v.nbytes for v in engine._constants.values())
+    stored = engine.to_bytes()
     made = Row(
         f"batch {batch}",
         settings,
         work=batch * multiply_adds(sizes),
         unit="MAC",
-        traffic=constants + 4.0 * x.numel() + 4.0 * batch * sizes["num_labels"],
+        traffic=len(stored) + 4.0 * x.numel() + 4.0 * batch * sizes["num_labels"],
         limit=multiply_add(_C.isa_active(), 8),
         expected=model(x).numpy(),
         seconds=min(settings.seconds * 5, SECONDS),
@@ -114,7 +115,7 @@ def row(settings: Settings, batch: int) -> Row:
     made.ours(lambda: engine(x), result=y)
     if settings.threads > 1:
         # The same engine would change its number of threads from call to call.
-        single = pq.IntegerModel.from_bytes(engine.to_bytes())
+        single = pq.IntegerModel.from_bytes(stored)
         single.set_num_threads(1)
         made.ours(lambda: single(x), "pyquant, 1 thread")
     prepared4, engine4 = engine_of(settings, model, size, "W4A8")
@@ -127,13 +128,16 @@ def row(settings: Settings, batch: int) -> Row:
 
 def add_peers(row: Row, sizes: dict[str, int], model: Any, x: Any) -> None:
     """Whole models, converted by each library's own tools; calibrated on the image that is timed."""
-    threads, key = (
-        row.settings.threads,
-        f"vit-{'-'.join(map(str, sizes.values()))}-{row.name.replace(' ', '')}",
-    )
+    threads = row.settings.threads
+    key = f"vit-{'-'.join(map(str, sizes.values()))}-{row.name.replace(' ', '')}"
     row.peer("torch float32", lambda: peers.torch_float.eager(model, x))
-    row.peer("torch float32, compiled", lambda: peers.torch_float.compiled(model, x), heavy=True)
-    row.peer("FBGEMM dynamic INT8", lambda: peers.torch_int8.dynamic(model, x, "fbgemm"), heavy=True)
+    if len(x) == 1:  # at seconds a call, and minutes to set up, these have their say once
+        row.peer("torch float32, compiled", lambda: peers.torch_float.compiled(model, x), heavy=True)
+        row.peer("FBGEMM dynamic INT8", lambda: peers.torch_int8.dynamic(model, x, "fbgemm"), heavy=True)
+        row.peer(TORCHAO, lambda: peers.ao.dynamic_int8(model, x), heavy=True, max_rounds=2)
+    else:
+        for name in ("torch float32, compiled", "FBGEMM dynamic INT8", TORCHAO):
+            row.gaps[name] = "see batch 1"
     # Written-out attention: the exporter's form of SDPA tests each row for NaN, which costs time for nothing.
     written_out = partial(network, sizes, "eager")
     for name, weights in (("float32", None), ("u8u8", "u8"), ("u8s8", "s8")):
@@ -148,12 +152,3 @@ def add_peers(row: Row, sizes: dict[str, int], model: Any, x: Any) -> None:
             lambda name=name: peers.ov.module(model, [x], key, name == "INT8", threads),
             heavy=True,
         )
-    if len(x) == 1:
-        row.peer(
-            "torchao dynamic INT8, compiled",
-            lambda: peers.ao.dynamic_int8(model, x),
-            heavy=True,
-            max_rounds=2,
-        )
-    else:
-        row.gaps["torchao dynamic INT8, compiled"] = "left out: seconds an image, see batch 1"

@@ -186,33 +186,33 @@ static uint64_t read_streams(const char *from, size_t size) {
 
 #define EXPORT __attribute__((visibility("default")))
 
-EXPORT int pq_probe_count(void);
-EXPORT const char *pq_probe_name(int which);
-EXPORT int pq_probe_present(int which);
-EXPORT double pq_probe_macs(int which);
-EXPORT void pq_probe_compute(int which, int threads, long rounds);
-EXPORT int pq_probe_ring(size_t size);
-EXPORT uint64_t pq_probe_read(int threads, size_t size);
-EXPORT void pq_probe_copy(int threads, size_t size);
+EXPORT int bench_probe_count(void);
+EXPORT const char *bench_probe_name(int which);
+EXPORT int bench_probe_present(int which);
+EXPORT double bench_probe_macs(int which);
+EXPORT void bench_probe_compute(int which, int threads, long rounds);
+EXPORT int bench_probe_ring(size_t size);
+EXPORT uint64_t bench_probe_read(int threads, size_t size);
+EXPORT void bench_probe_copy(int threads, size_t size);
 
-int pq_probe_count(void) {
+int bench_probe_count(void) {
     return (int)(sizeof probes / sizeof probes[0]);
 }
 
-const char *pq_probe_name(int which) {
+const char *bench_probe_name(int which) {
     return probes[which].name;
 }
 
-int pq_probe_present(int which) {
+int bench_probe_present(int which) {
     return present(&probes[which]);
 }
 
 /* Multiply-adds of one round of one thread. */
-double pq_probe_macs(int which) {
+double bench_probe_macs(int which) {
     return probes[which].macs * CHAINS;
 }
 
-void pq_probe_compute(int which, int threads, long rounds) {
+void bench_probe_compute(int which, int threads, long rounds) {
 #pragma omp parallel num_threads(threads)
     probes[which].run(rounds);
 }
@@ -221,7 +221,7 @@ static char *ring;
 static size_t ring_size, ring_at;
 
 /* Memory for the two functions below; 0 if there is none. A later call does not shrink or grow it. */
-int pq_probe_ring(size_t size) {
+int bench_probe_ring(size_t size) {
     if (ring == NULL) {
         ring = aligned_alloc(64, size & ~(size_t)63);
         ring_size = ring != NULL ? size & ~(size_t)63 : 0;
@@ -242,7 +242,7 @@ static char *next(size_t size) {
     return at;
 }
 
-uint64_t pq_probe_read(int threads, size_t size) {
+uint64_t bench_probe_read(int threads, size_t size) {
     const char *from = next(size);
     const size_t part = size / (size_t)threads;
     uint64_t sum = 0;
@@ -254,7 +254,7 @@ uint64_t pq_probe_read(int threads, size_t size) {
 }
 
 /* Copies `size` bytes, hence moves twice as many. */
-void pq_probe_copy(int threads, size_t size) {
+void bench_probe_copy(int threads, size_t size) {
     const char *from = next(2 * size);
     char *to = (char *)(uintptr_t)from + size;
     const size_t part = size / (size_t)threads;

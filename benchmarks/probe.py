@@ -57,14 +57,16 @@ class Probe:
         self.threads = threads
         self.ring = max(32 << 20, 4 * machine.last_level_cache()) if ring is None else ring
         self._library = ctypes.CDLL(str(_compiled()))
-        self._library.pq_probe_name.restype = ctypes.c_char_p
-        self._library.pq_probe_macs.restype = ctypes.c_double
-        self._library.pq_probe_read.restype = ctypes.c_uint64
-        if not self._library.pq_probe_ring(ctypes.c_size_t(self.ring)):
+        self._library.bench_probe_name.restype = ctypes.c_char_p
+        self._library.bench_probe_macs.restype = ctypes.c_double
+        self._library.bench_probe_read.restype = ctypes.c_uint64
+        if not self._library.bench_probe_ring(ctypes.c_size_t(self.ring)):
             raise OSError(f"probe: no memory for a ring of {self.ring} bytes")
-        here = range(self._library.pq_probe_count())
+        here = range(self._library.bench_probe_count())
         self._which = {
-            self._library.pq_probe_name(i).decode(): i for i in here if self._library.pq_probe_present(i)
+            self._library.bench_probe_name(i).decode(): i
+            for i in here
+            if self._library.bench_probe_present(i)
         }
 
     @property
@@ -75,21 +77,21 @@ class Probe:
     def compute(self, name: str, macs: float) -> tuple[Callable[[], None], float]:
         """A call that does about so many multiply-adds in all threads, and how many exactly."""
         which = self._which[name]
-        each = self._library.pq_probe_macs(which) * self.threads
+        each = self._library.bench_probe_macs(which) * self.threads
         rounds = max(1, round(macs / each))
-        return lambda: self._library.pq_probe_compute(
+        return lambda: self._library.bench_probe_compute(
             which, self.threads, ctypes.c_long(rounds)
         ), rounds * each
 
     def read(self, size: int) -> tuple[Callable[[], None], float]:
         """A call that reads about so many bytes that no cache holds, and how many exactly."""
-        size = min(size, self.ring) & ~0xFFF
-        return lambda: self._library.pq_probe_read(self.threads, ctypes.c_size_t(size)), size
+        size = max(4096, min(size, self.ring) & ~0xFFF)
+        return lambda: self._library.bench_probe_read(self.threads, ctypes.c_size_t(size)), size
 
     def copy(self, size: int) -> tuple[Callable[[], None], float]:
         """A call that copies about so many bytes; as many are read as written, both count."""
-        size = min(size, self.ring // 2) & ~0xFFF
-        return lambda: self._library.pq_probe_copy(self.threads, ctypes.c_size_t(size)), 2 * size
+        size = max(4096, min(size, self.ring // 2) & ~0xFFF)
+        return lambda: self._library.bench_probe_copy(self.threads, ctypes.c_size_t(size)), 2 * size
 
     def peaks(self, seconds: float = 0.02, repeats: int = 3) -> dict[str, float]:
         """Best rate of each probe: GMAC/s for multiply-adds, GB/s for ``read`` and ``copy``.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -13,6 +15,7 @@ from benchmarks.probe import Probe
 
 __all__ = ["OURS", "Candidate", "Peer", "Row", "Settings", "Workload", "relative_error"]
 
+LOG = logging.getLogger("benchmarks")
 OURS = "pyquant"
 
 # A peer further than this from the real result (relative RMS) computes something else, and is not timed.
@@ -142,6 +145,7 @@ class Row:
         wanted = self.settings.peers
         if wanted == "none" or (heavy and wanted != "all"):
             return
+        begin = time.perf_counter()
         try:
             peer = build()
             peer.run()
@@ -156,6 +160,7 @@ class Row:
             lines = str(failure).strip().splitlines()
             self.gaps[name] = f"{type(failure).__name__}: {lines[0] if lines else 'no message'}"[:200]
         else:
+            LOG.info("%s: %s was ready after %.0f s", self.name, name, time.perf_counter() - begin)
             self.candidates[name] = Candidate(
                 name, peer.run, self.work, peer.settings, max_rounds, error, owner=peer
             )

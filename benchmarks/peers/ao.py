@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import logging
 import warnings
 from typing import Any
 
@@ -18,8 +17,6 @@ __all__ = ["dynamic_int8", "linear"]
 
 def dynamic_int8(module: torch.nn.Module, *arguments: Any) -> Peer:
     """A copy of the module with its linear layers quantized."""
-    for name in ("torchao", "torch.utils._pytree"):
-        logging.getLogger(name).setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from torchao.quantization import Int8DynamicActivationInt8WeightConfig, quantize_

@@ -22,6 +22,7 @@ from onnx import helper, numpy_helper
 
 from benchmarks.cases import Linear
 from benchmarks.machine import BUILD
+from benchmarks.peers.torch_float import fingerprint
 from benchmarks.workload import Peer
 
 __all__ = ["dequantize", "linear", "module", "nbits", "quantize"]
@@ -187,13 +188,13 @@ def module(
 ) -> Peer:
     """A torch module, exported: in float32, or quantized after training with u8 or s8 weights.
 
-    The files are kept under the name `key`, with the versions of who made them.
+    The files are kept under the name `key`, with what they were made of and by which versions.
     """
     inputs = [np.ascontiguousarray(value.numpy()) for value in example]
     with torch.no_grad():
         out = np.empty(tuple(model(*example).shape), np.float32)
-    made_by = f"torch{torch.__version__}-onnx{onnx.__version__}-ort{onnxruntime.__version__}"
-    source = BUILD / f"{key}-{made_by}.onnx"
+    versions = f"torch{torch.__version__}-onnx{onnx.__version__}-ort{onnxruntime.__version__}"
+    source = BUILD / f"{key}-{fingerprint(model)}-{versions}.onnx"
     if not source.is_file():
         export(model, tuple(example), source)
     if weights is None:
@@ -208,8 +209,6 @@ def module(
 
 def export(model: torch.nn.Module, example: tuple[torch.Tensor, ...], target: Path) -> None:
     """Write an ONNX file with static shapes, whole or not at all."""
-    for name in ("torch.onnx", "onnxscript"):
-        logging.getLogger(name).setLevel(logging.ERROR)
     program = torch.onnx.export(model, example, dynamo=True, verbose=False)
     assert program is not None
     target.parent.mkdir(parents=True, exist_ok=True)

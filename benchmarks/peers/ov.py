@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from benchmarks.cases import Linear
 from benchmarks.machine import BUILD
-from benchmarks.peers.torch_float import linear_module
+from benchmarks.peers.torch_float import fingerprint, linear_module
 from benchmarks.workload import Peer
 
 __all__ = ["compress", "convert", "int8", "linear", "module", "peer"]
@@ -95,14 +95,15 @@ def peer(
 def module(
     model: torch.nn.Module, example: Sequence[torch.Tensor], key: str, quantized: bool, threads: int
 ) -> Peer:
-    """A torch module, in float32 or quantized after training; kept under the name `key` for the next time."""
+    """A torch module, in float32 or quantized after training; the files are kept as `ort.module` does."""
     inputs = [np.ascontiguousarray(value.numpy()) for value in example]
     with torch.no_grad():
         out = np.empty(tuple(model(*example).shape), np.float32)
     settings = "NNCF static, f32 edges" if quantized else ""
     if not quantized:
         return peer([convert(model, example)], inputs, out, threads, settings)
-    path = BUILD / f"{key}-torch{torch.__version__}-nncf{version('nncf')}.xml"
+    versions = f"torch{torch.__version__}-nncf{version('nncf')}"
+    path = BUILD / f"{key}-{fingerprint(model)}-{versions}.xml"
     if not path.is_file():
         sample = inputs[0] if len(inputs) == 1 else tuple(inputs)
         BUILD.mkdir(parents=True, exist_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch import Tensor
 from benchmarks.cases import Linear
 from benchmarks.workload import Peer
 
-__all__ = ["compiled", "eager", "linear", "linear_compiled", "linear_module"]
+__all__ = ["compiled", "eager", "fingerprint", "linear", "linear_compiled", "linear_module"]
 
 
 def eager(function: Callable[..., Any], *arguments: Any, out: Tensor | None = None, **keywords: Any) -> Peer:
@@ -64,6 +65,14 @@ def linear_module(case: Linear) -> torch.nn.Module:
     layer.weight = torch.nn.Parameter(torch.from_numpy(case.w), requires_grad=False)
     layer.bias = torch.nn.Parameter(torch.from_numpy(case.bias), requires_grad=False)
     return layer
+
+
+def fingerprint(module: torch.nn.Module) -> str:
+    """What a file made from the module is named by: its structure and its weights."""
+    digest = hashlib.sha256(repr(module).encode())
+    for name, value in module.state_dict().items():
+        digest.update(name.encode() + value.detach().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:12]
 
 
 def linear_compiled(case: Linear) -> Peer:
