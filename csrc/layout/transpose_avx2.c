@@ -20,6 +20,7 @@
 INLINE void interleave(int count, const __m256i *from, __m256i *to) {
     PQ_UNROLL
     for (int i = 0; i < count / 2; i++) {
+        /* cppcheck-suppress uninitvar ; it thinks that count may be 0 */
         const __m256i a = from[i], b = from[i + count / 2];
         to[2 * i] = count == 16 ? _mm256_unpacklo_epi8(a, b) : _mm256_unpacklo_epi16(a, b);
         to[2 * i + 1] = count == 16 ? _mm256_unpackhi_epi8(a, b) : _mm256_unpackhi_epi16(a, b);

@@ -179,14 +179,15 @@ static bool fake_quantize(size_t n, const float *x, const float *scale, size_t s
     return _mm256_movemask_ps(nan) != 0;
 }
 
-static void dequantize(size_t n, const void *q, const float *scale, size_t scale_step, pq_grid grid,
-                       float *x) {
-    const __m256i zero_point = _mm256_set1_epi32(grid.zero_point);
-    const __m256 uniform = n == 0 ? _mm256_setzero_ps() : _mm256_set1_ps(scale[0]);
+/* The first element left; the type is a constant where this is inlined. */
+INLINE size_t dequantize_whole(size_t n, const void *q, const float *scale, size_t scale_step,
+                               int32_t zero, pq_dtype type, float *x) {
+    const __m256i zero_point = _mm256_set1_epi32(zero);
+    const __m256 uniform = _mm256_set1_ps(scale[0]);
     size_t i = 0;
     for (; i + 8 <= n; i += 8) {
         const __m256i wide =
-            grid.q_type == PQ_S8
+            type == PQ_S8
                 ? _mm256_cvtepi8_epi32(
                       _mm_loadl_epi64((const __m128i *)(const void *)((const int8_t *)q + i)))
                 : _mm256_cvtepi16_epi32(
@@ -195,7 +196,19 @@ static void dequantize(size_t n, const void *q, const float *scale, size_t scale
         const __m256 s = scale_step == 0 ? uniform : _mm256_loadu_ps(scale + i);
         _mm256_storeu_ps(x + i, _mm256_mul_ps(v, s));
     }
-    pq_dequantize_loop(i, n, q, scale, scale_step, grid, x);
+    return i;
+}
+
+static void dequantize(size_t n, const void *q, const float *scale, size_t scale_step, pq_grid grid,
+                       float *x) {
+    if (n == 0) {
+        return;
+    }
+    const size_t begin =
+        grid.q_type == PQ_S8
+            ? dequantize_whole(n, q, scale, scale_step, grid.zero_point, PQ_S8, x)
+            : dequantize_whole(n, q, scale, scale_step, grid.zero_point, PQ_S16, x);
+    pq_dequantize_loop(begin, n, q, scale, scale_step, grid, x);
 }
 
 const struct pq_quantize_f32_kernel pq_quantize_f32_avx2 = {
