@@ -75,7 +75,8 @@ static void poll_while_others_run(const pq_exec *exec, const atomic_int *finishe
     static const struct timespec nap = {.tv_sec = 0, .tv_nsec = 200 * 1000};
     const int64_t begin = pq_clock_ns();
     while (atomic_load_explicit(finished, memory_order_relaxed) < others) {
-        if (pq_poll_throttled(exec)) {
+        /* Once it said stop, the poll is not asked again: it may have raised an exception. */
+        if (!atomic_load_explicit(stop, memory_order_relaxed) && pq_poll_throttled(exec)) {
             atomic_store_explicit(stop, true, memory_order_relaxed);
         }
         const int64_t waited = pq_clock_ns() - begin;

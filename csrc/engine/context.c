@@ -68,7 +68,7 @@ void pq_engine_context_free(pq_engine_context *context) {
 }
 
 size_t pq_engine_cache_bytes(void) {
-    enum { LEAST = 1 << 18, MOST = 1 << 22 };
+    enum { LEAST = 1 << 18, MOST = 1 << 22 }; /* others are no caches that a core has to itself */
     const size_t bytes = pq_cpu_caches().l2;
     return bytes < LEAST ? LEAST : bytes > MOST ? MOST : bytes;
 }

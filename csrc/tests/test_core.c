@@ -268,6 +268,7 @@ static void test_grain(void) {
 /* The caller's range is over at once, the other one only after the poll has spoken. */
 typedef struct waiter {
     atomic_bool begun, asked, late;
+    atomic_int asked_again;
 } waiter;
 
 static bool ask(void *argument) {
@@ -275,7 +276,9 @@ static bool ask(void *argument) {
     if (!atomic_load(&w->begun)) {
         return false;
     }
-    atomic_store(&w->asked, true);
+    if (atomic_exchange(&w->asked, true)) {
+        atomic_fetch_add(&w->asked_again, 1);
+    }
     return true;
 }
 
@@ -287,15 +290,20 @@ static void wait_for_poll(void *argument, size_t begin, size_t end, int slot) {
         atomic_store(&w->begun, atomic_load(&w->begun) || slot != 0);
     }
     atomic_store(&w->late, atomic_load(&w->late) || time(NULL) >= deadline);
+    if (slot != 0) { /* the caller waits on: several times the interval of the poll */
+        const struct timespec interval = {.tv_sec = 0, .tv_nsec = 40 * 1000 * 1000};
+        nanosleep(&interval, NULL);
+    }
 }
 
 static void test_poll_at_the_end(void) {
-    waiter w = {false, false, false};
+    waiter w = {false, false, false, 0};
     pq_exec exec = pq_exec_openmp(2, NULL, 0);
     exec.poll = ask;
     exec.poll_arg = &w;
     CHECK_STATUS(exec.parallel_for(&exec, 2, 1, wait_for_poll, &w), PQ_ERR_INTERRUPTED);
     CHECK(w.asked && !w.late);
+    CHECK_EQ(w.asked_again, 0);
 }
 
 static void nested_body(void *task, size_t begin, size_t end, int slot) {
