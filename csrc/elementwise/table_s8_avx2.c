@@ -6,15 +6,16 @@
  * terms with 16 t > i have a negative index and drop out, the others telescope. Both halves of the
  * table are looked up by the low 7 bits of x, with the same indices, and its sign picks one.
  *
- * A tree of blends by bits 4 to 7 needs fewer instructions (35 instead of 39 for 32 elements), but
- * vpblendvb has one port on Zen and is two instructions on Intel before Alder Lake.
+ * More blends in place of the chain (by bits 6 and 7: 36 instructions instead of 39 for 32
+ * elements) came out even on Zen 1, where vpblendvb has one port; with 16 vpshufb at one a cycle the
+ * limit there is half a cycle an element.
  */
 #include "core/simd_avx2.h"
 #include "core/unroll.h"
 #include "elementwise/table_s8_kernel.h"
 
 /* vxorps where vpxor is meant: gcc sees through the latter, turns the chain into a tree, and then
- * has more terms alive than there are registers (measured: 1.3 times the time on Zen 1). */
+ * has more terms alive than there are registers (measured: 1.25 times the time on Zen 1). */
 static inline __m256i opaque_xor(__m256i a, __m256i b) {
     return _mm256_castps_si256(_mm256_xor_ps(_mm256_castsi256_ps(a), _mm256_castsi256_ps(b)));
 }

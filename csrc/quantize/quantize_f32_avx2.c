@@ -9,7 +9,7 @@
  * also after the clamp, which no distance survives longer. So if v lies within 1/2 - 2^-14 of its
  * integer n, w lies within 1/2 of n and rounds to it too. Where one of 32 is closer to a tie (as
  * is one block in 256 of random numbers) or NaN, the 32 are divided. For 16 bits the bound would
- * be 2^-6, and half the blocks would be done twice: they divide at once, and so do rows of scales.
+ * be 2^-6, and most blocks would be done twice: they divide at once, and so do rows of scales.
  */
 #include <string.h>
 
