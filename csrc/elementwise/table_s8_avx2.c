@@ -7,8 +7,8 @@
  * table are looked up by the low 7 bits of x, with the same indices, and its sign picks one.
  *
  * More blends in place of the chain (by bits 6 and 7: 36 instructions instead of 39 for 32
- * elements) came out even on Zen 1, where vpblendvb has one port; with 16 vpshufb at one a cycle the
- * limit there is half a cycle an element.
+ * elements) came out even on Zen 1, where vpblendvb has one port; with 16 vpshufb at one a cycle
+ * the limit there is half a cycle an element.
  */
 #include "core/simd_avx2.h"
 #include "core/unroll.h"
