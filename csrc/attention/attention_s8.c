@@ -167,10 +167,11 @@ size_t pq_attention_workspace(const pq_exec *exec, const pq_attention_args *args
     if (is_empty(args)) {
         return 0;
     }
-    /* The most that any variant needs: the choice may change between this call and the run. */
+    /* The most that any variant needs: the choice may change between this call and the run. Only
+     * variants that can run: the file of another may use its instructions in any function. */
     size_t most = 0;
     for (int isa = 0; isa < PQ_ISA_COUNT; isa++) {
-        const kernel_type *kernel = pq_kernel_find(PQ_KERNEL_OP_attention_s8, (pq_isa)isa);
+        const kernel_type *kernel = pq_kernel_present(PQ_KERNEL_OP_attention_s8, (pq_isa)isa);
         if (kernel != NULL) {
             const plan p = make_plan(kernel, exec->num_threads, args);
             most = max_size(most, plan_size(&p, exec->num_threads));

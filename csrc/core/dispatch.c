@@ -25,8 +25,7 @@ typedef struct row {
 
 /* The last element is a sentinel, so that the array is never empty. */
 static const row rows[] = {
-#define PQ_KERNEL(op, isa, needs) \
-    {&pq_##op##_##isa, (needs), PQ_KERNEL_OP_##op, (pq_isa)ISA_##isa},
+#define PQ_KERNEL(op, isa, needs) {&pq_##op##_##isa, (needs), PQ_KERNEL_OP_##op, (pq_isa)ISA_##isa},
 #include "core/kernels.def"
     {NULL, 0, PQ_KERNEL_OP_COUNT, PQ_ISA_COUNT}};
 
@@ -44,6 +43,15 @@ const void *pq_kernel_choose(pq_kernel_op op) {
     }
     assert(best != NULL);
     return best;
+}
+
+const void *pq_kernel_present(pq_kernel_op op, pq_isa isa) {
+    for (const row *r = rows; r->kernel != NULL; r++) {
+        if (r->op == op && r->isa == isa && (r->needs & ~pq_cpu_features()) == 0) {
+            return r->kernel;
+        }
+    }
+    return NULL;
 }
 
 const void *pq_kernel_find(pq_kernel_op op, pq_isa isa) {

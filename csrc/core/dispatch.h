@@ -18,6 +18,10 @@ typedef enum pq_kernel_op {
 /* The last eligible row of `op`. Never NULL: `ref` is always eligible and every op has one. */
 const void *pq_kernel_choose(pq_kernel_op op);
 
+/* The row (op, isa) if this machine has what it needs, inside the limit or not, else NULL: any of
+ * them may be chosen later. */
+const void *pq_kernel_present(pq_kernel_op op, pq_isa isa);
+
 /* The row (op, isa) whether or not this machine may run it, or NULL: for tests, which also run
  * emulated kernels. */
 const void *pq_kernel_find(pq_kernel_op op, pq_isa isa);

@@ -358,6 +358,17 @@ static void test_workspace(void) {
     CHECK(whole <= 2 * (100064u * 64 * 4 + 6 * (100064u * 4 + 256)));
     args.k_len = 197;
     const size_t one = pq_attention_workspace(&exec, &args);
+    /* enough for any variant that may be chosen by the time of the run, and only those are asked */
+    CHECK_OK(pq_isa_limit("ref"));
+    CHECK_EQ(pq_attention_workspace(&exec, &args), one);
+    for (pq_isa isa = PQ_ISA_REF; isa < PQ_ISA_COUNT; isa++) {
+        CHECK_OK(pq_isa_limit(NULL));
+        const bool runs = pq_isa_eligible(isa, 0);
+        CHECK_OK(pq_isa_limit("ref"));
+        CHECK(pq_kernel_present(PQ_KERNEL_OP_attention_s8, isa) ==
+              (runs ? pq_kernel_find(PQ_KERNEL_OP_attention_s8, isa) : NULL));
+    }
+    CHECK_OK(pq_isa_limit(NULL));
     args.batch = 1000;
     CHECK(pq_attention_workspace(&exec, &args) <= one + (1 << 19));
     args.head_dim = 0;
