@@ -45,7 +45,7 @@ def row(settings: Settings, m: int, k: int, n: int) -> Row:
     add_ours(made, cases.linear(m, n, k), "pyquant, int8 weights")
     made.peer("torch float32", lambda: peers.torch_float.linear(case))
     made.peer("FBGEMM, int8 weights", lambda: peers.torch_int8.linear([case], "FBGEMM"))
-    made.peer("torch int4 weights", lambda: peers.torch_int8.int4_weights([grouped], GROUP), max_rounds=5)
+    made.peer("torch int4 weights", lambda: peers.torch_int8.int4_weights([grouped], GROUP), max_rounds=2)
     made.peer("ONNX Runtime 4 bits", lambda: peers.ort.nbits([grouped], 4, GROUP, threads), heavy=True)
     made.peer("OpenVINO INT4", lambda: peers.ov.linear([grouped], "int4", threads, GROUP), heavy=True)
     return made

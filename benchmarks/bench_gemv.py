@@ -77,7 +77,7 @@ def int4(settings: Settings, size: int) -> Row:
     whole = cases.linear(1, size, size)
     add_ours(made, whole, "pyquant, int8 weights", copies=copies(size, 8))
     same, threads = [grouped] * copies(size, 4), settings.threads
-    made.peer("torch int4 weights", lambda: peers.torch_int8.int4_weights(same, GROUP))
+    made.peer("torch int4 weights", lambda: peers.torch_int8.int4_weights(same, GROUP), max_rounds=3)
     made.peer("ONNX Runtime 4 bits", lambda: peers.ort.nbits(same, 4, GROUP, threads), heavy=True)
     made.peer("OpenVINO INT4", lambda: peers.ov.linear(same, "int4", threads, GROUP), heavy=True)
     return made

@@ -107,7 +107,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--peers", choices=("all", "torch", "none"), default="all")
     parser.add_argument("--quick", action="store_true", help="a few short rounds; saves nothing unless --out")
     parser.add_argument("--tiny", action="store_true", help="sizes that only show that everything runs")
-    parser.add_argument("--verbose", action="store_true", help="tell how long each peer took to set up")
+    parser.add_argument("--progress", action="store_true", help="tell how long each peer took to set up")
     parser.add_argument("--out", type=Path, help="folder of the result files")
     parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)  # the process of one workload
     return parser
@@ -123,7 +123,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for name in CHATTY:
             logging.getLogger(name).setLevel(logging.ERROR)
         logging.getLogger("benchmarks").addHandler(logging.StreamHandler())
-        logging.getLogger("benchmarks").setLevel(logging.INFO if options.verbose else logging.WARNING)
+        logging.getLogger("benchmarks").setLevel(logging.INFO if options.progress else logging.WARNING)
         chosen = Settings(threads=options.threads[0], peers=options.peers, tiny=options.tiny)
         settings = replace(chosen, seconds=1.0, rounds=(3, 5), sample=0.001) if quick else chosen
         document = measure(options.only[0], settings, options.rows)
@@ -148,7 +148,7 @@ def _child(name: str, threads: int, options: argparse.Namespace, out: Path | Non
     print(f"{name}, {threads} thread{'s' if threads > 1 else ''}", flush=True)
     words = ["--here", "--only", name, "--threads", str(threads), "--peers", options.peers]
     words += ["--rows", options.rows] if options.rows else []
-    words += [f"--{flag}" for flag in ("quick", "tiny", "verbose") if getattr(options, flag)]
+    words += [f"--{flag}" for flag in ("quick", "tiny", "progress") if getattr(options, flag)]
     words += ["--out", str(out)] if out else []
     environment = {
         **os.environ,
