@@ -1,4 +1,4 @@
-"""The command ``pyquant``: look at this machine, check it, look into a saved program, run it.
+"""The command ``pyquant``: look at this machine, check it, look into a saved program, run it, time it.
 
 Nothing here needs torch. Messages go to standard error, results to standard output; the exit code is 0, 1
 (a known answer is not met) or 2 (a file or argument is wrong).
@@ -208,6 +208,27 @@ def run(
             typer.echo(f"  largest at {', '.join(map(str, top[:10]))}{', ...' if len(top) > 10 else ''}")
     if out is not None:
         _write(out, outputs)
+
+
+@app.command()
+def profile(
+    file: ModelFile,
+    inputs: Annotated[
+        list[Path] | None, typer.Argument(metavar="[INPUT.npy...]", help="Default: integers are made up.")
+    ] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Samples where inputs are made up.")] = 1,
+    threads: Annotated[int | None, typer.Option(min=1, help="Default: OMP_NUM_THREADS, else all.")] = None,
+    repeat: Annotated[int, typer.Option(min=1, help="Times are medians of so many runs.")] = 10,
+) -> None:
+    """Time, multiply-adds, bytes and share of the machine's limit for each step of a program."""
+    model = _load(file)
+    model.set_num_threads(threads)
+    arrays = [_read_array(path) for path in inputs or ()]
+    try:
+        result = model.profile(*arrays, repeat=repeat, batch=None if arrays else batch)
+    except (TypeError, ValueError, IndexError) as error:
+        _fail(error)
+    typer.echo(str(result))
 
 
 def _read_array(path: Path) -> NDArray[Any]:

@@ -2,7 +2,19 @@
 
 from pyquant.engine.builder import ProgramBuilder
 from pyquant.engine.model import IntegerModel, TraceEntry
+from pyquant.engine.profile import Limits, Profile, ProfileRow
 from pyquant.engine.spec import Instruction, ProgramSpec, Value
 from pyquant.engine.structure import Output
 
-__all__ = ["Instruction", "IntegerModel", "Output", "ProgramBuilder", "ProgramSpec", "TraceEntry", "Value"]
+__all__ = [
+    "Instruction",
+    "IntegerModel",
+    "Limits",
+    "Output",
+    "Profile",
+    "ProfileRow",
+    "ProgramBuilder",
+    "ProgramSpec",
+    "TraceEntry",
+    "Value",
+]

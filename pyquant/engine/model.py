@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pyquant import ops
 from pyquant.coverage import Coverage, CoverageRow
 from pyquant.engine import file, structure
+from pyquant.engine.profile import Profile, made_up_inputs, measure
 from pyquant.engine.spec import ProgramSpec, Value
 from pyquant.errors import ProgramError
 
@@ -221,6 +222,36 @@ class IntegerModel:
             entries[_sub_site(name, "softmax.p")] = TraceEntry(p, None, 0)
             entries[_sub_site(name, "softmax.l")] = TraceEntry(l, None, 0)
         return entries
+
+    def profile(self, *args: Any, repeat: int = 10, batch: int | None = None, **kwargs: Any) -> Profile:
+        """Where the time of a run goes: time, multiply-adds, bytes and share of the machine's limit by site.
+
+        Arguments as for a call; without any, integers are made up for `batch` samples (default 1). Two
+        instructions that the engine runs as one pass are one row with both names. Where threads take whole
+        samples, a time is the mean over the threads.
+
+        Parameters
+        ----------
+        repeat : int
+            Runs step by step, each beside a plain one; times are medians.
+        batch : int, optional
+
+        Raises
+        ------
+        ValueError
+            `repeat` or `batch` is below 1, or `batch` is given beside arguments.
+        """
+        if args or kwargs:
+            if batch is not None:
+                raise ValueError("profile: expected either arguments or a batch size, got both")
+            size, given = self._quantize(args, kwargs)
+            integers = self._in_core_order(given)
+        else:
+            size = 1 if batch is None else batch
+            if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+                raise ValueError(f"profile: expected batch >= 1, got {batch!r}")
+            integers = made_up_inputs(self._spec, size)
+        return measure(self._spec, self._program, size, integers, self._threads, repeat)
 
     def _run(self, batch: int, integers: list[Array]) -> list[Array]:
         outputs = self._program.run(batch, self._in_core_order(integers), None, self._threads)

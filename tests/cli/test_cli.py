@@ -235,3 +235,25 @@ def test_it_runs_without_torch(saved: Path, images: Path) -> None:
         if words == ["info"]:
             assert "torch cannot be imported" in done.stdout
             assert "PYQUANT_ISA=ref" in done.stdout
+
+
+# ---- profile ----
+
+
+def test_profile(saved: Path, images: Path) -> None:
+    result = call("profile", saved, "--batch", 3, "--threads", 1, "--repeat", 2)
+    assert result.exit_code == 0, result.output
+    header, row, total, run, limits = result.stdout.splitlines()
+    assert header.split()[:3] == ["site", "op", "shape"]
+    assert row.split()[:4] == ["head", "gemm", "(3,", "4)"]
+    assert total.startswith("total")
+    assert run.startswith("batch 3, 1 thread, median of 2")
+    assert limits.startswith("limits: ")
+    assert "batch 150, 2 threads" in call("profile", saved, images, "--threads", 2, "--repeat", 1).stdout
+
+
+def test_profile_refuses_a_wrong_array(saved: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.zeros((2, 5), np.float32))
+    result = call("profile", saved, tmp_path / "x.npy")
+    assert result.exit_code == 2
+    assert "images" in result.stderr
