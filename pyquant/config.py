@@ -42,7 +42,10 @@ class SiteConfig:
     Parameters
     ----------
     weight_bits : int
-        2 to 8; symmetric, narrow range, one scale per output channel.
+        2 to 8; symmetric, narrow range, one scale per output channel. Up to 4, two weights share a byte.
+    group_size : int
+        0, or a multiple of 4, usually 32 to 128: so many weights of a channel share a scale, a small integer
+        multiple of the channel's. Only with weight_bits up to 4.
     activation_bits : int
         2 to 8: edges that an int8 operation consumes.
     residual_bits : int
@@ -64,6 +67,7 @@ class SiteConfig:
     """
 
     weight_bits: int = 8
+    group_size: int = 0
     activation_bits: int = 8
     residual_bits: int = 16
     symmetric: bool = False
@@ -77,6 +81,12 @@ class SiteConfig:
 
     def __post_init__(self) -> None:
         _bits("weight_bits", self.weight_bits, 2, 8)
+        _bits("group_size", self.group_size, 0, 2**30)
+        if self.group_size % 4 != 0 or (self.group_size > 0 and self.weight_bits > 4):
+            raise ValueError(
+                f"group_size: expected 0, or a multiple of 4 with weight_bits up to 4, "
+                f"got {self.group_size} with weight_bits {self.weight_bits}"
+            )
         _bits("activation_bits", self.activation_bits, 2, 8)
         _bits("residual_bits", self.residual_bits, 2, 16)
         _one_of("observer", self.observer, OBSERVERS)
@@ -110,7 +120,8 @@ class Override:
             raise ValueError(
                 f"override {self.select!r}: unknown setting {unknown[0]!r}; there are {sorted(_FIELDS)}"
             )
-        dataclasses.replace(SiteConfig(), **dict(self.settings))  # each value is checked now, not at prepare
+        # Each value is checked now, not at prepare; a group_size alone is for a base of few weight_bits.
+        dataclasses.replace(SiteConfig(weight_bits=4), **dict(self.settings))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,6 +5,7 @@
 #include "check.h"
 #include "pyquant/elementwise.h"
 #include "pyquant/gemm.h"
+#include "pyquant/gemm_s8s4.h"
 #include "pyquant/layernorm.h"
 #include "pyquant/quantize.h"
 #include "pyquant/sim.h"
@@ -79,14 +80,55 @@ static void test_linear(void) {
         }
     }
     dequantize(M * N, y16, &wide, want);
-    CHECK_OK(pq_sim_linear(&serial, M, N, K, x, byte, w, b, NULL, 8, wide, got));
+    CHECK_OK(pq_sim_linear(&serial, M, N, K, x, byte, w, b, NULL, 8, 0, wide, got));
     CHECK_SAME(got, want, M * N * sizeof(float));
     /* the scales it derives, given: the same; and the same from on-grid input */
-    CHECK_OK(pq_sim_linear(&serial, M, N, K, x, byte, w, b, scale, 8, wide, got));
+    CHECK_OK(pq_sim_linear(&serial, M, N, K, x, byte, w, b, scale, 8, 0, wide, got));
     CHECK_SAME(got, want, M * N * sizeof(float));
     dequantize(M * K, x8, &byte, x);
-    CHECK_OK(pq_sim_linear(&serial, M, N, K, x, byte, w, b, NULL, 8, wide, got));
+    CHECK_OK(pq_sim_linear(&serial, M, N, K, x, byte, w, b, NULL, 8, 0, wide, got));
     CHECK_SAME(got, want, M * N * sizeof(float));
+}
+
+/* Weights of four bits, in groups of 8 and without: what the derived constants give, written out. */
+static void test_linear_s4(size_t group_size) {
+    enum { M = 7, N = 5, K = 33, BYTES = 17, GROUPS = 5 };
+    float scale[N];
+    int32_t bias[N], multiplier[N];
+    uint8_t shift[N], factor[N * GROUPS], w4[N * BYTES];
+    fill(x, M * K, 7.0F);
+    fill(w, N * K, 0.3F);
+    fill(b, N, 2.0F);
+    memset(factor, 1, sizeof factor);
+    if (group_size == 0) {
+        CHECK_OK(pq_derive_weight_scale(&serial, N, K, w, b, byte.scale, 4, scale));
+    } else {
+        CHECK_OK(pq_derive_group_scale(&serial, N, K, group_size, w, b, NULL, byte.scale, 4, scale,
+                                       factor));
+    }
+    CHECK_OK(pq_derive_gemm_s8s4(&serial, N, K, group_size, w, b, scale, factor, 4, byte.scale,
+                                 wide.scale, w4, bias, multiplier, shift));
+    quantize(M * K, x, &byte, x8);
+    for (size_t i = 0; i < M; i++) {
+        for (size_t j = 0; j < N; j++) {
+            int64_t acc = bias[j];
+            for (size_t p = 0; p < K; p++) {
+                const size_t group = group_size == 0 ? 0 : p / group_size;
+                acc += (x8[i * K + p] - byte.zero_point) * factor[j * GROUPS + group] *
+                       pq_s4_get(w4 + j * BYTES, p);
+            }
+            const int64_t half = INT64_C(1) << (shift[j] - 1);
+            const int64_t y = ((acc * multiplier[j] + half) >> shift[j]) + wide.zero_point;
+            y16[i * N + j] = (int16_t)(y < wide.quant_min   ? wide.quant_min
+                                       : y > wide.quant_max ? wide.quant_max
+                                                            : y);
+        }
+    }
+    dequantize(M * N, y16, &wide, want);
+    CHECK_OK(pq_sim_linear(&serial, M, N, K, x, byte, w, b, NULL, 4, group_size, wide, got));
+    CHECK_SAME(got, want, M * N * sizeof(float));
+    CHECK_STATUS(pq_sim_linear(&serial, M, N, K, x, byte, w, b, NULL, 5, 8, wide, got),
+                 PQ_ERR_VALUE);
 }
 
 /* One output channel, one weight of 1 on a given scale of 1/4 (w_q = 4), x = 2 (x_q = 2 on scale
@@ -96,15 +138,16 @@ static void test_given_scale_yields_to_bias(void) {
     const pq_affine unit = {1.0F, 0, -128, 127}, big = {0x1p20F, 0, -32768, 32767};
     const float one = 1.0F, two = 2.0F, quarter = 0.25F, bias = 0.75F * 0x1p30F;
     float y = 0.0F;
-    CHECK_OK(pq_sim_linear(&serial, 1, 1, 1, &two, unit, &one, &bias, &quarter, 8, big, &y));
+    CHECK_OK(pq_sim_linear(&serial, 1, 1, 1, &two, unit, &one, &bias, &quarter, 8, 0, big, &y));
     CHECK_EQ(y, 0.75F * 0x1p30F);
     const float zero = 0.0F; /* without a bias to hold, the given scale stays: 2 * 4 units of 1/4 */
-    CHECK_OK(pq_sim_linear(&serial, 1, 1, 1, &two, unit, &one, &zero, &quarter, 8, unit, &y));
+    CHECK_OK(pq_sim_linear(&serial, 1, 1, 1, &two, unit, &one, &zero, &quarter, 8, 0, unit, &y));
     CHECK_EQ(y, 2);
     const float bad[] = {0.0F, -1.0F, 0x1p-120F, 0x1p120F, (float)NAN};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
-        CHECK_STATUS(pq_sim_linear(&serial, 1, 1, 1, &two, unit, &one, &bias, &bad[i], 8, big, &y),
-                     PQ_ERR_VALUE);
+        CHECK_STATUS(
+            pq_sim_linear(&serial, 1, 1, 1, &two, unit, &one, &bias, &bad[i], 8, 0, big, &y),
+            PQ_ERR_VALUE);
     }
 }
 
@@ -363,13 +406,14 @@ static void test_rules(void) {
     float y = 0.0F;
     const float one = 1.0F, nan = (float)NAN;
     const pq_affine no_scale = {0.0F, 0, -128, 127};
-    CHECK_STATUS(pq_sim_linear(&serial, 1, 1, 1, &one, wide, &one, NULL, NULL, 8, byte, &y),
+    CHECK_STATUS(pq_sim_linear(&serial, 1, 1, 1, &one, wide, &one, NULL, NULL, 8, 0, byte, &y),
                  PQ_ERR_VALUE);
     CHECK_TEXT(message, "int8");
-    CHECK_STATUS(pq_sim_linear(&serial, 1, 1, 1, &nan, byte, &one, NULL, NULL, 8, byte, &y),
+    CHECK_STATUS(pq_sim_linear(&serial, 1, 1, 1, &nan, byte, &one, NULL, NULL, 8, 0, byte, &y),
                  PQ_ERR_NAN);
-    CHECK_STATUS(pq_sim_linear(&serial, SIZE_MAX, 2, 2, &one, byte, &one, NULL, NULL, 8, byte, &y),
-                 PQ_ERR_OVERFLOW);
+    CHECK_STATUS(
+        pq_sim_linear(&serial, SIZE_MAX, 2, 2, &one, byte, &one, NULL, NULL, 8, 0, byte, &y),
+        PQ_ERR_OVERFLOW);
     CHECK_STATUS(pq_sim_unary(&serial, 1, &one, wide, PQ_UNARY_RELU, byte, &y), PQ_ERR_VALUE);
     CHECK_STATUS(pq_sim_requantize(&serial, 1, &one, no_scale, byte, &y), PQ_ERR_VALUE);
     CHECK_STATUS(pq_sim_requantize(&serial, 1, &nan, byte, byte, &y), PQ_ERR_NAN);
@@ -383,12 +427,13 @@ static void test_rules(void) {
 static pq_status call(int which) {
     pq_sim_attention_args sim = attention();
     switch (which) {
-    case 0: return pq_sim_linear(&serial, 3, 4, 5, x, byte, w, b, NULL, 8, wide, got);
+    case 0: return pq_sim_linear(&serial, 3, 4, 5, x, byte, w, b, NULL, 8, 0, wide, got);
     case 1: return pq_sim_layernorm(&serial, 3, 8, x, wide, w, b, 1e-5, false, byte, got);
     case 2: return pq_sim_unary(&serial, 50, x, byte, PQ_UNARY_TANH, other, got);
     case 3: return pq_sim_add(&serial, 50, 10, x, byte, b, wide, wide, got);
     case 4: return pq_sim_mean(&serial, 2, 5, 3, x, byte, wide, got);
     case 5: return pq_sim_requantize(&serial, 50, x, byte, wide, got);
+    case 6: return pq_sim_linear(&serial, 3, 4, 5, x, byte, w, b, NULL, 4, 4, wide, got);
     default: /* a gap of one float between the rows of q, and a mask: every allocation there is */
         sim.q_strides[0] = H * T * (D + 1);
         sim.q_strides[1] = T * (D + 1);
@@ -406,7 +451,7 @@ static void test_faults(void) {
     fill(b, MAX, 1.0F);
     fill(v, MAX, 5.0F);
     fill(mask, S, 1.0F);
-    for (int which = 0; which < 7; which++) {
+    for (int which = 0; which < 8; which++) {
         long failures = 0;
         for (;; failures++) {
             message[0] = '\0';
@@ -427,6 +472,8 @@ static void test_faults(void) {
 int main(void) {
     serial = pq_exec_serial(message, sizeof message);
     test_linear();
+    test_linear_s4(0);
+    test_linear_s4(8);
     test_given_scale_yields_to_bias();
     test_layernorm();
     test_elementwise();

@@ -5,8 +5,8 @@ namespace pyquant {
 Tensor linear(const Tensor &x, const Tensor &x_scale, const Tensor &x_zero_point,
               int64_t x_quant_min, int64_t x_quant_max, const Tensor &weight,
               const std::optional<Tensor> &bias, const std::optional<Tensor> &weight_scale,
-              int64_t weight_bits, const Tensor &y_scale, const Tensor &y_zero_point,
-              int64_t y_quant_min, int64_t y_quant_max) {
+              int64_t weight_bits, int64_t group_size, const Tensor &y_scale,
+              const Tensor &y_zero_point, int64_t y_quant_min, int64_t y_quant_max) {
     static const char op[] = "linear";
     Call call(op);
     const Tensor in = contiguous(op, "x", x);
@@ -17,11 +17,20 @@ Tensor linear(const Tensor &x, const Tensor &x_scale, const Tensor &x_zero_point
                      text(shape_of(w)));
     }
     const int64_t n = w.size(0);
-    const auto b = vector_of(op, "bias", bias, n);
-    const auto w_scale = vector_of(op, "weight_scale", weight_scale, n);
+    const auto b = array_of(op, "bias", bias, {n});
     if (weight_bits < 2 || weight_bits > 8) {
         fail(op, "expected weight_bits in [2, 8], got " + std::to_string(weight_bits));
     }
+    if (group_size < 0 || group_size % 4 != 0 || (group_size > 0 && weight_bits > 4)) {
+        fail(op, "expected group_size 0, or a multiple of 4 with weight_bits <= 4, got " +
+                     std::to_string(group_size) + " with " + std::to_string(weight_bits));
+    }
+    Shape scales = {n}; /* one a channel, or one a group */
+    if (group_size > 0) {
+        scales.push_back(static_cast<int64_t>(
+            pq_s4_groups(static_cast<size_t>(shape.back()), static_cast<size_t>(group_size))));
+    }
+    const auto w_scale = array_of(op, "weight_scale", weight_scale, scales);
     const pq_affine x_q = grid(call, op, "x", x_scale, x_zero_point, x_quant_min, x_quant_max);
     const pq_affine y_q = grid(call, op, "y", y_scale, y_zero_point, y_quant_min, y_quant_max);
     const size_t k = static_cast<size_t>(shape.back());
@@ -31,7 +40,7 @@ Tensor linear(const Tensor &x, const Tensor &x_scale, const Tensor &x_zero_point
     call.check(pq_sim_linear(call.exec(), rows, static_cast<size_t>(n), k,
                              in.const_data_ptr<float>(), x_q, w.const_data_ptr<float>(),
                              data_or_null(b), data_or_null(w_scale), static_cast<int>(weight_bits),
-                             y_q, y.mutable_data_ptr<float>()));
+                             static_cast<size_t>(group_size), y_q, y.mutable_data_ptr<float>()));
     return y;
 }
 
@@ -46,8 +55,8 @@ Tensor layer_norm(const Tensor &x, const Tensor &x_scale, const Tensor &x_zero_p
     if (shape.empty() || shape.back() < 1 || shape.back() > INT16_MAX) {
         fail(op, "expected a last axis of 1 to 32767 channels, got shape " + text(shape));
     }
-    const auto gamma = vector_of(op, "weight", weight, shape.back());
-    const auto beta = vector_of(op, "bias", bias, shape.back());
+    const auto gamma = array_of(op, "weight", weight, {shape.back()});
+    const auto beta = array_of(op, "bias", bias, {shape.back()});
     const pq_affine x_q = grid(call, op, "x", x_scale, x_zero_point, x_quant_min, x_quant_max);
     const pq_affine y_q = grid(call, op, "y", y_scale, y_zero_point, y_quant_min, y_quant_max);
     const Tensor y = empty(in, shape);

@@ -18,6 +18,7 @@
 extern "C" {
 #include "pyquant/cpu.h"
 #include "pyquant/exec.h"
+#include "pyquant/gemm_s8s4.h"
 #include "pyquant/observe.h"
 #include "pyquant/quantize.h"
 #include "pyquant/sim.h"
@@ -48,9 +49,9 @@ class Call {
 /* A strided float32 CPU tensor, as it is, or contiguous. */
 const Tensor &checked(const char *op, const char *name, const Tensor &x);
 Tensor contiguous(const char *op, const char *name, const Tensor &x);
-/* An optional vector of n elements, contiguous. */
-std::optional<Tensor> vector_of(const char *op, const char *name, const std::optional<Tensor> &x,
-                                int64_t n);
+/* An optional tensor of that shape, contiguous. */
+std::optional<Tensor> array_of(const char *op, const char *name, const std::optional<Tensor> &x,
+                               const Shape &shape);
 inline const float *data_or_null(const std::optional<Tensor> &x) {
     return x ? x->const_data_ptr<float>() : nullptr;
 }
@@ -81,8 +82,8 @@ Tensor requantize(const Tensor &x, const Tensor &x_scale, const Tensor &x_zero_p
 Tensor linear(const Tensor &x, const Tensor &x_scale, const Tensor &x_zero_point,
               int64_t x_quant_min, int64_t x_quant_max, const Tensor &weight,
               const std::optional<Tensor> &bias, const std::optional<Tensor> &weight_scale,
-              int64_t weight_bits, const Tensor &y_scale, const Tensor &y_zero_point,
-              int64_t y_quant_min, int64_t y_quant_max);
+              int64_t weight_bits, int64_t group_size, const Tensor &y_scale,
+              const Tensor &y_zero_point, int64_t y_quant_min, int64_t y_quant_max);
 Tensor attention(const Tensor &q, const Tensor &q_scale, const Tensor &q_zero_point,
                  int64_t q_quant_min, int64_t q_quant_max, const Tensor &k, const Tensor &k_scale,
                  const Tensor &k_zero_point, int64_t k_quant_min, int64_t k_quant_max,

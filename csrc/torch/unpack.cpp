@@ -57,14 +57,15 @@ Tensor contiguous(const char *op, const char *name, const Tensor &x) {
     return x.is_contiguous() ? x : torch::stable::contiguous(x);
 }
 
-std::optional<Tensor> vector_of(const char *op, const char *name, const std::optional<Tensor> &x,
-                                int64_t n) {
+std::optional<Tensor> array_of(const char *op, const char *name, const std::optional<Tensor> &x,
+                               const Shape &shape) {
     if (!x) {
         return std::nullopt;
     }
     checked(op, name, *x);
-    if (x->dim() != 1 || x->size(0) != n) {
-        fail(op, std::string("expected ") + name + " " + text({n}) + ", got " + text(shape_of(*x)));
+    if (shape_of(*x) != shape) {
+        fail(op,
+             std::string("expected ") + name + " " + text(shape) + ", got " + text(shape_of(*x)));
     }
     return contiguous(op, name, *x);
 }

@@ -8,8 +8,8 @@ from torch import Tensor
 __all__ = ["mse_weight_scale"]
 
 
-def mse_weight_scale(weight: Tensor, bits: int, steps: int = 100) -> Tensor:
-    """Per-output-channel scale of least squared error, float32 [n].
+def mse_weight_scale(weight: Tensor, bits: int, steps: int = 100, group_size: int = 0) -> Tensor:
+    """Per-output-channel scale of least squared error, float32 [n], or [n, groups] with a `group_size`.
 
     Parameters
     ----------
@@ -19,7 +19,14 @@ def mse_weight_scale(weight: Tensor, bits: int, steps: int = 100) -> Tensor:
         Symmetric, narrow range.
     steps : int
         Candidates between 0.2 and 1 of the channel's absmax / quant_max; the first one that is best is taken.
+    group_size : int
+        Weights that share a scale; 0 is all of a channel. The last group may be short.
     """
+    if group_size > 0:
+        n, k = weight.shape
+        groups = -(-k // group_size)
+        padded = torch.nn.functional.pad(weight.detach(), (0, groups * group_size - k))  # zeros cost no error
+        return mse_weight_scale(padded.reshape(n * groups, group_size), bits, steps).reshape(n, groups)
     high = 2 ** (bits - 1) - 1
     rows = weight.detach().reshape(weight.shape[0], -1).to(torch.float32)
     top = rows.abs().amax(dim=1) / high if rows.shape[1] else rows.new_zeros(rows.shape[0])

@@ -191,7 +191,7 @@ def unpack_s4(w: ArrayLike, k: int) -> NDArray[np.int8]:
         raise ValueError(
             f"unpack_s4: expected w uint8 (n, {(k + 1) // 2}) for k = {k}, got {given.dtype} {given.shape}"
         )
-    halves = np.stack([given & 15, given >> 4], axis=2).reshape(given.shape[0], -1)[:, :k]
+    halves = np.stack([given & 15, given >> 4], axis=2).reshape(given.shape[0], 2 * given.shape[1])[:, :k]
     weights: NDArray[np.int8] = (halves.astype(np.int8) ^ 8) - np.int8(8)
     return weights
 

@@ -1,4 +1,5 @@
-"""``pyquant::linear``: integer matrix product with per-channel weights (``gemm.h``, ``derive.h``)."""
+"""``pyquant::linear``: integer matrix product, weights with a scale per channel or per group (``gemm.h``,
+``gemm_s8s4.h``, ``derive.h``)."""
 
 from __future__ import annotations
 
@@ -39,6 +40,7 @@ def _check(
     bias: Tensor | None,
     weight_scale: Tensor | None,
     weight_bits: int,
+    group_size: int,
     y_edge: Edge,
 ) -> None:
     check_float("linear", "x", x)
@@ -50,37 +52,60 @@ def _check(
         raise RuntimeError(
             f"linear: expected x (.., k) and weight (n, k), got {tuple(x.shape)} and {tuple(weight.shape)}"
         )
-    for name, vector in (("bias", bias), ("weight_scale", weight_scale)):
-        if vector is None:
-            continue
-        check_float("linear", name, vector, x)
-        if vector.dim() != 1 or vector.shape[0] != weight.shape[0]:
-            raise RuntimeError(f"linear: expected {name} ({weight.shape[0]},), got {tuple(vector.shape)}")
     if not 2 <= weight_bits <= 8:
         raise RuntimeError(f"linear: expected weight_bits in [2, 8], got {weight_bits}")
-
-
-def _channel_scales(
-    weight: Tensor, bias: Tensor | None, given: Tensor | None, x_grid: Grid, weight_max: int
-) -> Tensor:
-    """``max(absmax / weight_max or given, |bias| / (s_x * 2^30))``, float32 [n]; 1 if that is 0.
-
-    The second term keeps the integer bias below 2^30, so that bias and products share an int32.
-    """
+    if group_size < 0 or group_size % 4 != 0 or (group_size > 0 and weight_bits > 4):
+        raise RuntimeError(
+            f"linear: expected group_size 0, or a multiple of 4 with weight_bits <= 4, "
+            f"got {group_size} with {weight_bits}"
+        )
     n, k = weight.shape
+    scales = (n,) if group_size == 0 else (n, -(-k // group_size))
+    for name, tensor, shape in (("bias", bias, (n,)), ("weight_scale", weight_scale, scales)):
+        if tensor is None:
+            continue
+        check_float("linear", name, tensor, x)
+        if tuple(tensor.shape) != shape:
+            raise RuntimeError(f"linear: expected {name} {shape}, got {tuple(tensor.shape)}")
+
+
+def _own_scales(weight: Tensor, given: Tensor | None, weight_max: int) -> Tensor:
+    """absmax / weight_max over the last axis, or the given scales, in float64."""
     if given is not None:
         outside = given[(given < _SMALLEST_SCALE) | (given > _LARGEST_SCALE)]
         if outside.numel() > 0:
             raise RuntimeError(f"linear: expected weight_scale in [2^-100, 2^100], got {outside[0].item()!r}")
-        scale = given.double()
-    elif k > 0:
-        scale = weight.abs().amax(dim=1).double() / weight_max
-    else:
-        scale = torch.zeros(n, dtype=torch.float64, device=weight.device)
+        return given.double()
+    if weight.shape[-1] == 0:
+        return torch.zeros(weight.shape[:-1], dtype=torch.float64, device=weight.device)
+    return weight.abs().amax(dim=-1).double() / weight_max
+
+
+def _column_scales(own: Tensor, bias: Tensor | None, x_grid: Grid) -> Tensor:
+    """``max(own, |bias| / (s_x * 2^30))``, float32 [n]; 1 if that is 0.
+
+    The second term keeps the integer bias below 2^30, so that bias and products share an int32.
+    """
     if bias is not None:
-        scale = torch.maximum(scale, bias.abs().double() / (x_grid.scale * 2.0**30))
-    scale = torch.where(scale == 0, 1.0, scale)
+        own = torch.maximum(own, bias.abs().double() / (x_grid.scale * 2.0**30))
+    scale = torch.where(own == 0, 1.0, own)
     return scale.float().clamp(_SMALLEST_SCALE, _LARGEST_SCALE)
+
+
+def _group_scales(
+    weight: Tensor, bias: Tensor | None, given: Tensor | None, x_grid: Grid, weight_max: int, group_size: int
+) -> tuple[Tensor, Tensor]:
+    """The scale of each column, float32 [n], and the multiplier of each weight's group, float32 [n, k]
+    (``pq_derive_group_scale``)."""
+    n, k = weight.shape
+    groups = -(-k // group_size)
+    padded = torch.nn.functional.pad(weight, (0, groups * group_size - k))
+    own = _own_scales(padded.reshape(n, groups, group_size), given, weight_max)
+    largest = max(1, min(255, (2**30 - 1) // (255 * weight_max * max(k, 1))))
+    widest = own.amax(dim=1) if groups > 0 else own.new_zeros(n)
+    scale = _column_scales(widest / largest, bias, x_grid)
+    factor = torch.round(own / scale.double()[:, None]).clamp(1, largest).float()
+    return scale, factor.repeat_interleave(group_size, dim=1)[:, :k]
 
 
 def body(
@@ -93,6 +118,7 @@ def body(
     bias: Tensor | None,
     weight_scale: Tensor | None,
     weight_bits: int,
+    group_size: int,
     y_scale: Tensor,
     y_zero_point: Tensor,
     y_quant_min: int,
@@ -100,14 +126,19 @@ def body(
 ) -> Tensor:
     x_edge = Edge(x_scale, x_zero_point, x_quant_min, x_quant_max)
     y_edge = Edge(y_scale, y_zero_point, y_quant_min, y_quant_max)
-    _check(x, x_edge, weight, bias, weight_scale, weight_bits, y_edge)
+    _check(x, x_edge, weight, bias, weight_scale, weight_bits, group_size, y_edge)
     x_grid, y_grid = read_grids("linear", x_edge, y_edge)
     reject_nan("linear", x=x, weight_scale=weight_scale)
     reject_nonfinite("linear", weight=weight, bias=bias)
 
     weight_max = 2 ** (weight_bits - 1) - 1
-    w_scale = _channel_scales(weight, bias, weight_scale, x_grid, weight_max)
-    w = torch.round(weight / w_scale[:, None]).clamp(-weight_max, weight_max).double()
+    if group_size > 0:
+        w_scale, factor = _group_scales(weight, bias, weight_scale, x_grid, weight_max, group_size)
+    else:
+        w_scale = _column_scales(_own_scales(weight, weight_scale, weight_max), bias, x_grid)
+        factor = torch.ones_like(weight)
+    w = torch.round(weight / (w_scale[:, None] * factor)).clamp(-weight_max, weight_max).double()
+    w = w * factor.double()
     product_scale = x_grid.scale * w_scale.double()
     b = torch.zeros_like(product_scale)
     if bias is not None:
@@ -136,16 +167,17 @@ def _fake(
     bias: Tensor | None,
     weight_scale: Tensor | None,
     weight_bits: int,
+    group_size: int,
     *y_grid: Any,
 ) -> Tensor:
     x_edge = Edge(x_scale, x_zero_point, x_quant_min, x_quant_max)
-    _check(x, x_edge, weight, bias, weight_scale, weight_bits, Edge(*y_grid))
+    _check(x, x_edge, weight, bias, weight_scale, weight_bits, group_size, Edge(*y_grid))
     return new_edge_like(x, (*x.shape[:-1], weight.shape[0]))
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     x, weight = inputs[0], inputs[5]
-    y_scale, y_zero_point, ctx.quant_min, ctx.quant_max = inputs[9:]
+    y_scale, y_zero_point, ctx.quant_min, ctx.quant_max = inputs[10:]
     ctx.save_for_backward(x, weight, output, y_scale, y_zero_point)
 
 
@@ -163,12 +195,12 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         if ctx.needs_input_grad[6]:
             grad_bias = rows.sum(dim=0)
     # weight_scale gets its gradient together with the learned activation scales
-    return grad_x, None, None, None, None, grad_weight, grad_bias, None, None, *y_grid
+    return grad_x, None, None, None, None, grad_weight, grad_bias, None, None, None, *y_grid
 
 
 define(
     "linear(Tensor x, Tensor x_scale, Tensor x_zero_point, int x_quant_min, int x_quant_max, "
-    "Tensor weight, Tensor? bias, Tensor? weight_scale, int weight_bits, "
+    "Tensor weight, Tensor? bias, Tensor? weight_scale, int weight_bits, int group_size, "
     "Tensor y_scale, Tensor y_zero_point, int y_quant_min, int y_quant_max) -> Tensor",
     body,
     _fake,

@@ -38,12 +38,21 @@ class TinyViT(nn.Module):
         return self.head(self.encoder(tokens)[:, 0])
 
 
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+CONFIGS = {
+    "W8A8": pq.QuantConfig(),
+    "4-bit weights, most in groups": pq.QuantConfig(base=pq.SiteConfig(weight_bits=4, group_size=8))
+    .override("*linear1*", group_size=0, weight_observer="mse")
+    .override("head", weight_bits=3, group_size=12, weight_observer="mse"),
+}
+
+
+@pytest.fixture(scope="module", params=CONFIGS)
+def saved(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """Files of a calibrated state, its engine, and 64 inputs."""
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("state")
-    prepared = pq.quantize(TinyViT().eval(), [torch.randn(16, 3, 12, 12)], progress=False)
+    data = [torch.randn(16, 3, 12, 12)]
+    prepared = pq.quantize(TinyViT().eval(), data, CONFIGS[request.param], progress=False)
     engine = pq.convert(prepared)
     torch.save(prepared, folder / "state.pt")
     engine.save(folder / "engine.safetensors")

@@ -11,7 +11,7 @@ STREAM = QParams(2.0**-10, 0, -32768, 32767)
 
 
 def block(tokens: int = 5, width: int = 8, heads: int = 2, seed: int = 0, keep: bool = True) -> IntegerModel:
-    """A transformer block with embeddings, a mask input, and two outputs: all eleven instructions."""
+    """A transformer block with embeddings, a mask input, and two outputs: all twelve instructions."""
     rng = np.random.default_rng(seed)
     build = ProgramBuilder()
     x = build.input("x", (tokens, width), GRID)
@@ -24,6 +24,12 @@ def block(tokens: int = 5, width: int = 8, heads: int = 2, seed: int = 0, keep: 
         w_scale = numerics.derive_weight_scale(w, bias, value.scale)
         y_scale = 1.0 if grid is None else grid.scale
         constants = numerics.derive_gemm(w, bias, w_scale, value.scale, y_scale)
+        return build.gemm(value, constants, grid, name=name)
+
+    def linear_s4(value, n, grid, name, group_size):
+        w = rng.normal(0, 0.3, (n, value.shape[-1])).astype(np.float32)
+        scale = numerics.derive_group_scale(w, None, value.scale, group_size)
+        constants = numerics.derive_gemm_s8s4(w, None, scale, value.scale, grid.scale, group_size=group_size)
         return build.gemm(value, constants, grid, name=name)
 
     def norm(value, grid, name, rms=False):
@@ -60,7 +66,7 @@ def block(tokens: int = 5, width: int = 8, heads: int = 2, seed: int = 0, keep: 
         stream, 0, numerics.derive_dyadic(STREAM.scale / (tokens * GRID.scale)), GRID, name="pooled"
     )
     narrow = build.requantize(pooled, numerics.derive_dyadic(0.5), QParams(0.1, 0, -128, 127), name="narrow")
-    logits = linear(narrow, 3, STREAM, "head")
+    logits = linear_s4(narrow, 3, STREAM, "head", 4)
     return build.finish(
         [logits, mean],
         structure={"dict": {"logits": {"output": 0}, "extra": {"tuple": [{"output": 1}, {"none": None}]}}},

@@ -86,7 +86,7 @@ def test_weight_ties_go_to_even() -> None:
     assert _C.derive_gemm(w, None, np.array([scale]), 1.0, 1.0)[0].tolist() == want.w
 
 
-@pytest.mark.parametrize("bits", (2, 3, 4))
+@pytest.mark.parametrize("bits", [2, 3, 4])
 def test_weights_in_groups(bits: int) -> None:
     rng = np.random.default_rng(bits)
     refused = 0
@@ -122,7 +122,7 @@ def test_weights_in_groups(bits: int) -> None:
     assert refused < 12
 
 
-@pytest.mark.parametrize("bits", (2, 3, 4))
+@pytest.mark.parametrize("bits", [2, 3, 4])
 def test_weights_without_groups_are_those_of_gemm(bits: int) -> None:
     rng = np.random.default_rng(bits)
     w, bias = rng.normal(size=(5, 17)).astype(np.float32), rng.normal(size=5).astype(np.float32)

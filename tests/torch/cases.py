@@ -116,20 +116,26 @@ def _linear(g: torch.Generator) -> Iterator[Args]:
         w = torch.randn(n, shape[-1], generator=g)
         b = torch.randn(n, generator=g)
         x = edge(g, shape, x_grid)
-        yield (x, *x_grid, w, b, None, 8, *grid(0.4, -11))
-        yield (x, *x_grid, w, None, None, 4, *grid(0.0005, 100, 16))
+        yield (x, *x_grid, w, b, None, 8, 0, *grid(0.4, -11))
+        yield (x, *x_grid, w, None, None, 4, 0, *grid(0.0005, 100, 16))
+        yield (x, *x_grid, w, b, None, 4, 16, *grid(0.4, -11))
+        yield (x, *x_grid, w * torch.rand(shape[-1], generator=g), None, None, 3, 8, *grid(0.4))
     x, w = edge(g, (12, 10, 6), x_grid), torch.randn(7, 6, generator=g)
     given = torch.rand(7, generator=g) * 0.02 + 0.001
     strong = torch.randn(7, generator=g) * 1e8  # biases that decide the scale of a channel
     strong[::2] = 0
-    yield (x, *x_grid, w, strong, None, 8, *grid(1e6, 0, 16))
-    yield (x, *x_grid, w, strong, given, 3, *grid(1e6, 0, 16))
-    yield (x, *x_grid, w, None, given, 8, *grid(0.2))
-    yield (x, *x_grid, torch.zeros(7, 6), torch.zeros(7), None, 8, *grid(0.2, 4))
-    yield (x.transpose(0, 1), *x_grid, torch.randn(6, 7, generator=g).t(), None, None, 8, *grid(0.2))
-    yield (x, *x_grid, w * 1e-30, None, None, 8, *grid(0.2))
+    yield (x, *x_grid, w, strong, None, 8, 0, *grid(1e6, 0, 16))
+    yield (x, *x_grid, w, strong, given, 3, 0, *grid(1e6, 0, 16))
+    yield (x, *x_grid, w, None, given, 8, 0, *grid(0.2))
+    yield (x, *x_grid, torch.zeros(7, 6), torch.zeros(7), None, 8, 0, *grid(0.2, 4))
+    yield (x.transpose(0, 1), *x_grid, torch.randn(6, 7, generator=g).t(), None, None, 8, 0, *grid(0.2))
+    yield (x, *x_grid, w * 1e-30, None, None, 8, 0, *grid(0.2))
+    own = torch.rand(7, 2, generator=g) * 0.02 + 0.001
+    yield (x, *x_grid, w, strong, own, 4, 4, *grid(1e6, 0, 16))
+    yield (x, *x_grid, w, None, own, 2, 4, *grid(0.2))
+    yield (x, *x_grid, torch.zeros(7, 6), torch.zeros(7), None, 4, 4, *grid(0.2, 4))
     full = torch.full((3, 64), 127 * 0.05)
-    yield (full, *grid(0.05, -128), torch.ones(5, 64), None, None, 8, *grid(0.1, 0, 16))
+    yield (full, *grid(0.05, -128), torch.ones(5, 64), None, None, 8, 0, *grid(0.1, 0, 16))
 
 
 def _attention(g: torch.Generator) -> Iterator[Args]:

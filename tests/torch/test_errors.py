@@ -42,11 +42,13 @@ def linear(**changes: Any) -> tuple[Any, ...]:
         "b": None,
         "s": None,
         "bits": 8,
+        "group": 0,
         "y": Y,
         **changes,
     }
     return (
         *(values["x"], *values["x_grid"], values["w"], values["b"], values["s"], values["bits"]),
+        values["group"],
         *values["y"],
     )
 
@@ -84,6 +86,11 @@ ERRORS = [
     ("linear", linear(s=torch.ones(5, 1)), "weight_scale \\(5,\\)"),
     ("linear", linear(s=torch.zeros(5)), "scale"),
     ("linear", linear(bits=9), "weight_bits"),
+    ("linear", linear(group=4), "group_size 0, or a multiple of 4 with weight_bits <= 4, got 4 with 8"),
+    ("linear", linear(bits=4, group=6), "multiple of 4 with weight_bits <= 4, got 6 with 4"),
+    ("linear", linear(bits=4, group=-4), "group_size 0, or a multiple of 4"),
+    ("linear", linear(bits=4, group=4, s=torch.ones(5)), "weight_scale \\(5, 1\\)"),
+    ("linear", linear(bits=4, group=4, s=torch.zeros(5, 1)), "scale"),
     ("linear", linear(x_grid=WIDE), "int8"),
     ("linear", linear(x=NAN), "NaN"),
     ("linear", linear(w=NAN.expand(5, 4)), "NaN"),

@@ -50,16 +50,16 @@ def test_requantize() -> None:
     compare("requantize", (x, *grid(0.001, 5, 16), *grid(0.01, 5)), lambda x: x + 0, (x,))
 
 
-@pytest.mark.parametrize("with_bias", [False, True])
-def test_linear(with_bias: bool) -> None:
+@pytest.mark.parametrize(("with_bias", "bits", "group_size"), [(False, 8, 0), (True, 8, 0), (True, 4, 4)])
+def test_linear(with_bias: bool, bits: int, group_size: int) -> None:
     x, w, b = leaf(3, 5, 8), leaf(6, 8), leaf(6)
-    args = (x, *grid(0.05), w, b if with_bias else None, None, 8, *grid(0.02))
+    args = (x, *grid(0.05), w, b if with_bias else None, None, bits, group_size, *grid(0.02))
     compare("linear", args, F.linear, (x, w, b) if with_bias else (x, w))
 
 
 def test_linear_of_one_vector() -> None:
     x, w = leaf(8), leaf(16, 8)
-    compare("linear", (x, *grid(0.05), w, None, None, 8, *grid(0.02)), F.linear, (x, w))
+    compare("linear", (x, *grid(0.05), w, None, None, 8, 0, *grid(0.02)), F.linear, (x, w))
 
 
 @pytest.mark.parametrize("rms", [False, True])

@@ -24,7 +24,7 @@ def calls() -> dict[str, tuple[Any, ...]]:
     return {
         "quantize": (leaf(3, 4), *X),
         "requantize": (leaf(3, 4), *X, *WIDE),
-        "linear": (leaf(2, 3, 5), *X, leaf(4, 5), leaf(4), None, 8, *Y),
+        "linear": (leaf(2, 3, 5), *X, leaf(4, 5), leaf(4), None, 8, 0, *Y),
         "attention": (
             *(leaf(2, 4, 3, 8), *X, leaf(2, 2, 5, 8), *X, leaf(2, 2, 5, 8), *X),
             *(leaf(4, 3, 5), True, 0.3, "table16", *Y),
@@ -70,7 +70,7 @@ class EveryOp(nn.Module):
         ops.observe_minmax(x.detach(), self.minimum, self.maximum)
         ops.observe_histogram(x.detach(), self.counts, self.meta)
         y = ops.requantize(ops.layer_norm(x, *wide, self.gamma, None, 1e-5, False, *wide), *wide, *byte)
-        y = ops.linear(y, *byte, self.weight, self.bias, None, 8, *byte)
+        y = ops.linear(y, *byte, self.weight, self.bias, None, 8, 0, *byte)
         q, k, v = ops.unary(y, *byte, "gelu", *byte).unflatten(-1, (3, 2, 2)).permute(2, 0, 3, 1, 4).unbind(0)
         y = ops.attention(q, *byte, k, *byte, v, *byte, None, True, 0.7, "table16", *byte)
         y = y.transpose(1, 2).flatten(2)

@@ -58,7 +58,7 @@ def test_outputs_stay_near_the_float_function() -> None:
     w, b = torch.randn(32, 64, generator=GENERATOR), torch.randn(32, generator=GENERATOR)
     step = w.abs().amax(1, keepdim=True) / 127
     w = torch.round(w / step) * step  # weights that are on their own grid
-    y = op("linear")(x, *byte, w, b, None, 8, *grid(0.01, 0, 16))
+    y = op("linear")(x, *byte, w, b, None, 8, 0, *grid(0.01, 0, 16))
     bias_step = 0.03 * float(step.max())  # the bias is rounded to this
     assert (y - F.linear(x, w, b)).abs().max() < 0.01 / 2 + bias_step / 2 + 1e-5
     y = op("layer_norm")(residual, *wide, None, None, 1e-5, False, *grid(0.001, 0, 16))

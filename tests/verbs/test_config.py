@@ -88,6 +88,7 @@ def test_plain_data_round_trips() -> None:
 
 BAD_FIELDS: dict[str, Any] = {
     "weight_bits": (1, 9, 8.0, "8", True, None),
+    "group_size": (-4, 6, 4.0, "32", True, None),
     "activation_bits": (1, 9, 16),
     "residual_bits": (1, 17),
     "symmetric": (0, "yes"),
@@ -110,6 +111,21 @@ def test_bad_fields(field: str, value: Any) -> None:
         pq.QuantConfig().override("*", **{field: value})
     with pytest.raises(ValueError, match=field):
         pq.QuantConfig.from_dict({"base": {field: value}})
+
+
+def test_groups_are_for_weights_of_few_bits() -> None:
+    message = (
+        r"group_size: expected 0, or a multiple of 4 with weight_bits up to 4, got 32 with weight_bits 8"
+    )
+    with pytest.raises(ValueError, match=message):
+        pq.SiteConfig(group_size=32)
+    grouped = pq.QuantConfig(base=pq.SiteConfig(weight_bits=4)).override("a.*", group_size=32)
+    assert grouped.for_site("a.b") == pq.SiteConfig(weight_bits=4, group_size=32)
+    assert grouped.for_site("b").group_size == 0
+    mixed = grouped.override("*", weight_bits=8)
+    with pytest.raises(ValueError, match=message):
+        mixed.for_site("a.b")
+    assert mixed.override("*", group_size=0).for_site("a.b").weight_bits == 8
 
 
 def test_every_field_is_tried() -> None:

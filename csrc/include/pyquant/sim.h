@@ -17,12 +17,14 @@
 #include "pyquant/exec.h"
 #include "pyquant/types.h"
 
-/* x [m, k] (s8), w [n, k], bias [n] or NULL, y [m, n]. w_scale [n] is raised to |bias| / (s_x * 2^30)
- * where that is larger (derive.h); NULL means absmax. */
+/* x [m, k] (s8), w [n, k], bias [n] or NULL, y [m, n]. w_scale [n] is raised to |bias| / (s_x *
+ * 2^30) where that is larger (derive.h); NULL means absmax. With group_size > 0 (w_bits <= 4) it is
+ * [n, ceil(k / group_size)], the scales that groups of weights want. Up to four bits run as
+ * gemm_s8s4. */
 PQ_NODISCARD pq_status pq_sim_linear(const pq_exec *exec, size_t m, size_t n, size_t k,
                                      const float *x, pq_affine x_q, const float *w,
                                      const float *bias, const float *w_scale, int w_bits,
-                                     pq_affine y_q, float *y);
+                                     size_t group_size, pq_affine y_q, float *y);
 
 typedef struct pq_sim_attention_args {
     size_t batch, heads, kv_heads, q_len, k_len, head_dim;

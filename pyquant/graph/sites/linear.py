@@ -1,12 +1,13 @@
-"""linear: y = x w^T + b, weights per output channel."""
+"""linear: y = x w^T + b, weights with a scale per output channel or per group."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, fx
 
 from pyquant.config import SiteConfig
@@ -14,11 +15,20 @@ from pyquant.graph.aten import aten, depends_on_inputs, uses
 from pyquant.graph.capture import Captured
 from pyquant.graph.grid import Edge, qparams_of
 from pyquant.graph.sites.base import Match, Site, register
-from pyquant.numerics import derive_gemm, derive_weight_scale
+from pyquant.numerics import (
+    GemmConstants,
+    GemmS8S4Constants,
+    derive_gemm,
+    derive_gemm_s8s4,
+    derive_group_scale,
+    derive_weight_scale,
+)
 from pyquant.observers import mse_weight_scale
 
 if TYPE_CHECKING:
     from pyquant.graph.lower import Lowering
+
+Array: TypeAlias = NDArray[Any]
 
 
 @register
@@ -52,16 +62,25 @@ class LinearSite(Site):
         return F.linear(x[0], weight, bias)
 
     def integer(self, x: Edge, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """gemm_s8s8 with weights quantized from the current parameters."""
+        """gemm_s8s8 or gemm_s8s4 with weights quantized from the current parameters."""
+        config = self.config
         y: Tensor = torch.ops.pyquant.linear(
-            *self.grid(0, x), weight, bias, self.weight_scale, self.config.weight_bits, *self.y_grid
+            *self.grid(0, x),
+            weight,
+            bias,
+            self.weight_scale,
+            config.weight_bits,
+            config.group_size,
+            *self.y_grid,
         )
         return y
 
     def calibrate_weights(self, *weights: Tensor) -> None:
-        """Choose the scale of least squared error for each channel, if the configuration asks for it."""
+        """Choose the scales of least squared error, if the configuration asks for them."""
         if self.weight_scale is not None:
-            self.weight_scale = mse_weight_scale(weights[0].detach(), self.config.weight_bits)
+            self.weight_scale = mse_weight_scale(
+                weights[0].detach(), self.config.weight_bits, group_size=self.config.group_size
+            )
 
     def _load_from_state_dict(self, state: dict[str, Tensor], prefix: str, *args: object) -> None:
         saved = state.get(prefix + "weight_scale")
@@ -74,14 +93,25 @@ class LinearSite(Site):
         layout, x = to.rows(to.operand(node.args[0]))
         weight, bias = to.constant(node.args[1]), to.constant(node.args[2])
         assert weight is not None
-        grid, bits = qparams_of(self.output), self.config.weight_bits
-        x_scale = to.grid_of(layout).scale
-        scale = derive_weight_scale(weight, bias, x_scale, bits)
-        if self.weight_scale is not None:
-            # The bias rule still holds: a bias that int32 cannot carry widens its channel's scale.
-            chosen = self.weight_scale.detach().cpu().numpy()
-            floor = derive_weight_scale(weight[:, :0], bias, x_scale, bits)
-            scale = chosen if bias is None else np.where(bias != 0, np.maximum(chosen, floor), chosen)
-        constants = derive_gemm(weight, bias, scale, x_scale, grid.scale, bits)
+        grid = qparams_of(self.output)
+        constants = self._constants(weight, bias, to.grid_of(layout).scale, grid.scale)
         y = to.builder.gemm(x, constants, grid, name=self.name)
         to.put(node, layout.with_rows(y, weight.shape[0]))
+
+    def _constants(
+        self, weight: Array, bias: Array | None, x_scale: float, y_scale: float
+    ) -> GemmConstants | GemmS8S4Constants:
+        """Of weight [n, k] and bias [n]; the numbers are those of `torch.ops.pyquant.linear`."""
+        bits, group_size = self.config.weight_bits, self.config.group_size
+        chosen = None if self.weight_scale is None else self.weight_scale.detach().cpu().numpy()
+        if group_size > 0:
+            groups = derive_group_scale(weight, bias, x_scale, group_size, bits, chosen)
+            return derive_gemm_s8s4(weight, bias, groups, x_scale, y_scale, bits, group_size)
+        scale = derive_weight_scale(weight, bias, x_scale, bits)
+        if chosen is not None:
+            # The bias rule still holds: a bias that int32 cannot carry widens its channel's scale.
+            floor = derive_weight_scale(weight[:, :0], bias, x_scale, bits)
+            scale = chosen if bias is None else np.where(bias != 0, np.maximum(chosen, floor), chosen)
+        if bits <= 4:
+            return derive_gemm_s8s4(weight, bias, scale, x_scale, y_scale, bits)
+        return derive_gemm(weight, bias, scale, x_scale, y_scale, bits)
