@@ -122,6 +122,26 @@ def _gemm(seed: int, m: int, n: int, k: int, dtype: str, ends: bool = False) -> 
     return Case("gemm_s8s8", "gemm", name, arrays, numbers)
 
 
+def _gemm_s8s4(seed: int, m: int, n: int, k: int, group_size: int, dtype: str, ends: bool = False) -> Case:
+    """Any even k: each byte of w is two weights. `ends`: only -8 and 7."""
+    x = _full(seed, (m, k), "int8")
+    w = _integers(seed + 1, (n, k // 2), "uint8", 0, 255)
+    if ends:
+        x, w = np.where(x < 0, -128, 127).astype(np.int8), np.where(w < 128, 0x88, 0x77).astype(np.uint8)
+    arrays = {"x": x, "w": w, "bias": _integers(seed + 2, (n,), "int32", -2000, 2000)}
+    numbers: dict[str, int | str] = {"x_zero_point": -17, "group_size": group_size, "dtype": dtype}
+    if group_size:
+        arrays["group_multiplier"] = _integers(seed + 3, (n, -(-k // group_size)), "uint8", 1, 255)
+    if dtype != "int32":
+        arrays["multiplier"] = _integers(seed + 4, (n,), "int32", 2**30, 2**31 - 1)
+        # A sum of k products spreads over about 340 sqrt(k), times 150 in groups.
+        arrays["shift"] = np.full(n, {"int8": 37, "int16": 29}[dtype] + 7 * (group_size > 0), np.uint8)
+        numbers |= _clamp(dtype, 5)
+    groups = f" in groups of {group_size}" if group_size else ""
+    name = f"{m}x{n}x{k}{groups} to {dtype}{' at the ends' if ends else ''}"
+    return Case("gemm_s8s4", "gemm_s8s4", name, arrays, numbers)
+
+
 def _attention(seed: int, method: str, q_len: int, k_len: int, d: int, causal: bool) -> Case:
     table, pmax = TABLES[method]
     arrays = {
@@ -205,6 +225,11 @@ def _cases() -> Iterator[Case]:
         yield _gemm(10 + 10 * i, 13, 130, 70, dtype)
     yield _gemm(40, 5, 65, 300, "int32", ends=True)
     yield _gemm(50, 5, 65, 300, "int8", ends=True)
+    yield _gemm_s8s4(300, 13, 130, 70, 0, "int8")
+    yield _gemm_s8s4(310, 13, 130, 150, 32, "int16")
+    yield _gemm_s8s4(320, 1, 130, 150, 12, "int32")
+    yield _gemm_s8s4(330, 2, 65, 300, 0, "int32", ends=True)
+    yield _gemm_s8s4(340, 7, 65, 300, 64, "int8", ends=True)
     for i, method in enumerate(TABLES):
         yield _attention(60 + 10 * i, method, 9, 70, 40, causal=False)
         yield _attention(80 + 10 * i, method, 35, 35, 16, causal=True)
@@ -248,6 +273,11 @@ def _call_gemm(arrays: dict[str, Any], numbers: dict[str, Any]) -> tuple[Array, 
     return (_C.gemm(x, _C.GemmWeights(**arrays, **numbers), threads=1),)
 
 
+def _call_gemm_s8s4(arrays: dict[str, Any], numbers: dict[str, Any]) -> tuple[Array, ...]:
+    x = arrays.pop("x")
+    return (_C.gemm(x, _C.pack_gemm_s8s4(k=x.shape[1], **arrays, **numbers), threads=1),)
+
+
 def _call_attention(arrays: dict[str, Any], numbers: dict[str, Any]) -> tuple[Array, ...]:
     # The kernels know windows as a second axis.
     arrays = {name: array[:, None] if array.ndim == 4 else array for name, array in arrays.items()}
@@ -283,6 +313,7 @@ def _call_observe(arrays: dict[str, Any], numbers: dict[str, Any]) -> tuple[Arra
 
 _CALLS: dict[str, Callable[[dict[str, Any], dict[str, Any]], tuple[Array, ...]]] = {
     "gemm": _call_gemm,
+    "gemm_s8s4": _call_gemm_s8s4,
     "attention": _call_attention,
     "layernorm": _call_layernorm,
     "table": lambda arrays, numbers: (_C.table(**arrays, **numbers, threads=1),),
