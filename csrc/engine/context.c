@@ -67,6 +67,11 @@ void pq_engine_context_free(pq_engine_context *context) {
     }
 }
 
+/* Slices of more samples would read the weights less often, but products are not bound by that:
+ * DeiT-S-size ViT (arena 0.53 MB a sample, weights 22 MB), batch 16, Zen 1 with 0.5 MB of L2 and 8
+ * MB of L3, processor time a sample for slices of 1, 2, 4, 8, 16 samples, best of three in turn:
+ * 216.6, 217.8, 220.2, 220.6, 218.1 ms. So the least memory, which is also what threads share best.
+ */
 size_t pq_engine_cache_bytes(void) {
     enum { LEAST = 1 << 18, MOST = 1 << 22 }; /* others are no caches that a core has to itself */
     const size_t bytes = pq_cpu_caches().l2;
