@@ -11,7 +11,8 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -233,6 +234,9 @@ def _cases() -> Iterator[Case]:
     for i, method in enumerate(TABLES):
         yield _attention(60 + 10 * i, method, 9, 70, 40, causal=False)
         yield _attention(80 + 10 * i, method, 35, 35, 16, causal=True)
+    for seed, shape, causal in ((300, (9, 200, 40), False), (310, (135, 135, 8), True)):
+        same = _attention(seed, "table16", *shape, causal=causal)
+        yield replace(same, kernel="attention_online64_s8", op="attention_online64")
     for i, x_type in enumerate(RANGE):
         for j, y_type in enumerate(RANGE):
             yield _layernorm(100 + 20 * i + 10 * j, 197, x_type, y_type, rms=False)
@@ -278,12 +282,14 @@ def _call_gemm_s8s4(arrays: dict[str, Any], numbers: dict[str, Any]) -> tuple[Ar
     return (_C.gemm(x, _C.pack_gemm_s8s4(k=x.shape[1], **arrays, **numbers), threads=1),)
 
 
-def _call_attention(arrays: dict[str, Any], numbers: dict[str, Any]) -> tuple[Array, ...]:
+def _call_attention(
+    entry: Callable[..., Array], arrays: dict[str, Any], numbers: dict[str, Any]
+) -> tuple[Array, ...]:
     # The kernels know windows as a second axis.
     arrays = {name: array[:, None] if array.ndim == 4 else array for name, array in arrays.items()}
     numbers["method"] = {"table16": _C.SOFTMAX_TABLE16, "table8": _C.SOFTMAX_TABLE8}[numbers["method"]]
     numbers["causal"] = bool(numbers["causal"])
-    return (_C.attention(**arrays, **numbers, threads=1)[:, 0],)
+    return (entry(**arrays, **numbers, threads=1)[:, 0],)
 
 
 def _call_layernorm(arrays: dict[str, Any], numbers: dict[str, Any]) -> tuple[Array, ...]:
@@ -314,7 +320,8 @@ def _call_observe(arrays: dict[str, Any], numbers: dict[str, Any]) -> tuple[Arra
 _CALLS: dict[str, Callable[[dict[str, Any], dict[str, Any]], tuple[Array, ...]]] = {
     "gemm": _call_gemm,
     "gemm_s8s4": _call_gemm_s8s4,
-    "attention": _call_attention,
+    "attention": partial(_call_attention, _C.attention),
+    "attention_online64": partial(_call_attention, _C.attention_online64),
     "layernorm": _call_layernorm,
     "table": lambda arrays, numbers: (_C.table(**arrays, **numbers, threads=1),),
     "requantize": lambda arrays, numbers: (_C.requantize(**arrays, **numbers, threads=1),),

@@ -19,6 +19,8 @@ ANSWERS: dict[str, str] = {
     "attention_s8: 35 queries, 35 keys, width 16, table16, causal": "83ef51a7d7fb0114bd70d17c69281a32",
     "attention_s8: 9 queries, 70 keys, width 40, table8": "7ae0c9517c903a1800b3d385e541448b",
     "attention_s8: 35 queries, 35 keys, width 16, table8, causal": "21024d0476ccd32ebcea5d5325144b3c",
+    "attention_online64_s8: 9 queries, 200 keys, width 40, table16": "583f2b955a2fabe31d48c2ccfca90030",
+    "attention_online64_s8: 135 queries, 135 keys, width 8, table16, causal": "47d8faf2e42ee09079adc33564249fdc",
     "layernorm: 197 channels, int8 to int8": "485ccf2892302acfa4a03ce2056cca47",
     "layernorm: 67 channels, int8 to int8, rms": "081c613da57616a5feb2917a1efa6c34",
     "layernorm: 197 channels, int8 to int16": "55c2e88e866b2f8cba35808e2c88631d",

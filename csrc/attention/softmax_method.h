@@ -53,4 +53,7 @@ static inline size_t pq_softmax_pairs(size_t n) {
 
 pq_softmax_ref_fn pq_softmax_table_ref; /* PQ_SOFTMAX_TABLE16 and PQ_SOFTMAX_TABLE8 */
 
+/* Its weight of one key, `delta` below the maximum. */
+uint16_t pq_softmax_table_weight(const pq_softmax *softmax, uint32_t delta);
+
 #endif

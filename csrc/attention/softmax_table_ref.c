@@ -17,6 +17,10 @@ static uint16_t softmax_weight(const pq_softmax *softmax, uint32_t u) {
     return (uint16_t)((softmax->table[u & 31] + (UINT32_C(1) << octave)) >> (octave + 1));
 }
 
+uint16_t pq_softmax_table_weight(const pq_softmax *softmax, uint32_t delta) {
+    return softmax_weight(softmax, softmax_index(softmax, delta));
+}
+
 uint32_t pq_softmax_table_ref(const pq_softmax *softmax, size_t n, const int32_t *score,
                               const uint8_t *keep, uint16_t *p) {
     int32_t highest = INT32_MIN;
@@ -30,7 +34,7 @@ uint32_t pq_softmax_table_ref(const pq_softmax *softmax, size_t n, const int32_t
         p[j] = 0;
         if (keep[j]) {
             const uint32_t delta = (uint32_t)highest - (uint32_t)score[j];
-            p[j] = softmax_weight(softmax, softmax_index(softmax, delta));
+            p[j] = pq_softmax_table_weight(softmax, delta);
             assert(p[j] <= softmax->pmax);
             sum += p[j];
         }

@@ -1,7 +1,7 @@
-/* attention, attention_trace. */
+/* attention, attention_trace, attention_online64. */
 #include "binding.h"
 
-#include "pyquant/attention.h"
+#include "pyquant/attention_online.h"
 
 enum { AXES = 5 }; /* batch, groups, heads, tokens, and head_dim or keys */
 
@@ -216,7 +216,9 @@ static bool parse(PyObject *args, PyObject *kwargs, bool traced, operands *held,
     return true;
 }
 
-static PyObject *attention(PyObject *module, PyObject *args, PyObject *kwargs) {
+typedef pq_status entry_fn(const pq_exec *exec, const pq_attention_args *args);
+
+static PyObject *run(PyObject *module, PyObject *args, PyObject *kwargs, entry_fn *entry) {
     operands held = {.q = NULL};
     pq_attention_args call_args;
     int threads;
@@ -227,13 +229,21 @@ static PyObject *attention(PyObject *module, PyObject *args, PyObject *kwargs) {
         goto done;
     }
     pq_call_begin(&call, pq_state_of(module), threads);
-    const pq_status status = pq_attention_s8(&call.exec, &call_args);
+    const pq_status status = entry(&call.exec, &call_args);
     if (pq_call_end(&call, status) == 0) {
         result = Py_NewRef((PyObject *)held.y);
     }
 done:
     release(&held);
     return result;
+}
+
+static PyObject *attention(PyObject *module, PyObject *args, PyObject *kwargs) {
+    return run(module, args, kwargs, pq_attention_s8);
+}
+
+static PyObject *attention_online64(PyObject *module, PyObject *args, PyObject *kwargs) {
+    return run(module, args, kwargs, pq_attention_online64_s8);
 }
 
 static PyObject *attention_trace(PyObject *module, PyObject *args, PyObject *kwargs) {
@@ -282,6 +292,9 @@ PyMethodDef pq_attention_methods[] = {
     PQ_KEYWORD_METHOD("attention", attention,
                       "attention" SIGNATURE
                       "Integer attention over [batch, groups, heads, tokens, d] (attention.h)."),
+    PQ_KEYWORD_METHOD("attention_online64", attention_online64,
+                      "attention_online64" SIGNATURE
+                      "The online form, keys in blocks of 64 (attention_online.h)."),
     PQ_KEYWORD_METHOD("attention_trace", attention_trace,
                       "attention_trace" SIGNATURE
                       "The same on the reference kernel; returns (y, score, p, l)."),

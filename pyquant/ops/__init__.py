@@ -26,7 +26,7 @@ or overlap, OverflowError where a constant or a size does not fit, MemoryError, 
 
 from __future__ import annotations
 
-from pyquant.ops.attend import AttentionTrace, attention, attention_trace
+from pyquant.ops.attend import AttentionTrace, attention, attention_online64, attention_trace
 from pyquant.ops.boundary import Histogram, dequantize, fake_quantize, minmax, quantize
 from pyquant.ops.elementwise import add, layernorm, mean, requantize, table
 from pyquant.ops.layout import concat, copy, gather
@@ -46,6 +46,7 @@ __all__ = [
     "PackedWeights",
     "add",
     "attention",
+    "attention_online64",
     "attention_trace",
     "concat",
     "copy",

@@ -11,7 +11,7 @@ from pyquant import _C
 from pyquant.numerics import softmax_method_code
 from pyquant.ops.common import dense
 
-__all__ = ["AttentionTrace", "attention", "attention_trace"]
+__all__ = ["AttentionTrace", "attention", "attention_online64", "attention_trace"]
 
 
 class AttentionTrace(NamedTuple):
@@ -124,6 +124,69 @@ def attention(
         causal=causal,
         out=out,
         threads=threads,
+    )
+    return y[:, 0] if four else y
+
+
+def attention_online64(
+    q: ArrayLike,
+    k: ArrayLike,
+    v: ArrayLike,
+    table: ArrayLike,
+    *,
+    method: str,
+    keep: ArrayLike | None = None,
+    mask_add: ArrayLike | None = None,
+    out: NDArray[Any] | None = None,
+    **constants: Any,
+) -> NDArray[np.int8]:
+    """`attention` in its online form, keys in blocks of 64 (attention_online.h).
+
+    Its memory does not grow with the number of keys. For each block of keys in order, with the weights P of
+    `attention` relative to the largest score so far::
+
+        m' = max(m, max(score in the block)),   alpha = 2^(-(m' - m) M / 32), as an integer in 2^-15
+        O  = rnu(O alpha) + sum P (v - v_zero_point),   L = rnu(L alpha) + sum P
+
+    and the result is ``O / L`` on the output's grid. Rescaling rounds, so this is another definition than
+    `attention`: the results differ by a unit now and then, and are the same where all of a row's keys lie in
+    one block.
+
+    Parameters
+    ----------
+    q : int8 [batch, heads, q_len, d] or [batch, groups, heads, q_len, d]
+    k, v : int8, the same with kv_heads (which divides heads) and k_len
+    table, method, keep, mask_add, out, **constants
+        The other arguments of `attention`, with the same defaults; method is "table16".
+
+    Returns
+    -------
+    ndarray of int8, the shape of q
+
+    Raises
+    ------
+    ValueError
+        For another method, and as `attention` does.
+
+    References
+    ----------
+    M. Milakov and N. Gimelshein, "Online normalizer calculation for softmax", arXiv:1805.02867, algorithm 3.
+    """
+    arrays, masks, four = _attention_operands(q, k, v, keep, mask_add)
+    if out is not None and four:
+        if out.ndim != 4:
+            raise ValueError(f"attention: expected out of 4 axes, got {out.ndim}")
+        out = out[:, None]
+    y = _C.attention_online64(
+        arrays[0],
+        arrays[1],
+        arrays[2],
+        dense(table),
+        softmax_method_code(method),
+        keep=masks[0],
+        mask_add=masks[1],
+        out=out,
+        **constants,
     )
     return y[:, 0] if four else y
 

@@ -32,7 +32,18 @@ def vectors(op: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize(
-    "op", ["gemm", "gemm_s8s4", "attention", "layernorm", "table", "requantize", "add", "mean"]
+    "op",
+    [
+        "gemm",
+        "gemm_s8s4",
+        "attention",
+        "attention_online64",
+        "layernorm",
+        "table",
+        "requantize",
+        "add",
+        "mean",
+    ],
 )
 def test_kernels_give_the_stored_results(op: str) -> None:
     for row in vectors(op):

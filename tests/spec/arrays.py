@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from tests.spec import attention, elementwise, gemm, layernorm
+from tests.spec import attention, attention_online, elementwise, gemm, layernorm
 from tests.spec.cases import Array, Case
 from tests.spec.numbers import Clamp, Dyadic
 
@@ -50,7 +51,8 @@ def run_gemm_s8s4(a: dict[str, Any], n: dict[str, Any]) -> dict[str, Array]:
     return {"y": np.array(y, n["dtype"]).reshape(len(x), len(w))}
 
 
-def run_attention(a: dict[str, Any], n: dict[str, Any]) -> dict[str, Array]:
+def heads_of(a: dict[str, Any], n: dict[str, Any]) -> Iterator[tuple[tuple[int, int], tuple[Any, ...]]]:
+    """The arguments of the specification of one head, for each batch entry and head."""
     batch, heads, q_len, _ = a["q"].shape
     kv_heads, k_len = a["k"].shape[1:3]
     score_shape = (batch, heads, q_len, k_len)
@@ -60,27 +62,43 @@ def run_attention(a: dict[str, Any], n: dict[str, Any]) -> dict[str, Array]:
     zero_points = (n["q_zero_point"], n["k_zero_point"], n["v_zero_point"])
     keep = np.broadcast_to(a["keep"], score_shape) != 0 if "keep" in a else None
     add = np.broadcast_to(a["mask_add"], score_shape) if "mask_add" in a else None
-    y = np.empty(a["q"].shape, np.int8)
-    score, p = np.empty(score_shape, np.int32), np.empty(score_shape, np.uint16)
-    total = np.empty(score_shape[:3], np.uint32)
     for b in range(batch):
         for h in range(heads):
             shared = h // (heads // kv_heads)  # grouped queries share a key head
-            rows = attention.attention(
-                a["q"][b, h].tolist(),
-                a["k"][b, shared].tolist(),
-                a["v"][b, shared].tolist(),
-                zero_points,
-                softmax,
-                dyadic_of(n),
-                clamp_of(n),
-                keep[b, h].tolist() if keep is not None else None,
-                add[b, h].tolist() if add is not None else None,
-                bool(n["causal"]),
+            yield (
+                (b, h),
+                (
+                    a["q"][b, h].tolist(),
+                    a["k"][b, shared].tolist(),
+                    a["v"][b, shared].tolist(),
+                    zero_points,
+                    softmax,
+                    dyadic_of(n),
+                    clamp_of(n),
+                    keep[b, h].tolist() if keep is not None else None,
+                    add[b, h].tolist() if add is not None else None,
+                    bool(n["causal"]),
+                ),
             )
-            for i, row in enumerate(rows):
-                y[b, h, i], score[b, h, i], p[b, h, i], total[b, h, i] = row.y, row.score, row.p, row.total
+
+
+def run_attention(a: dict[str, Any], n: dict[str, Any]) -> dict[str, Array]:
+    score_shape = (*a["q"].shape[:3], a["k"].shape[2])
+    y = np.empty(a["q"].shape, np.int8)
+    score, p = np.empty(score_shape, np.int32), np.empty(score_shape, np.uint16)
+    total = np.empty(score_shape[:3], np.uint32)
+    for at, arguments in heads_of(a, n):
+        for i, row in enumerate(attention.attention(*arguments)):
+            where = (*at, i)
+            y[where], score[where], p[where], total[where] = row.y, row.score, row.p, row.total
     return {"y": y, "score": score, "p": p, "l": total}
+
+
+def run_attention_online64(a: dict[str, Any], n: dict[str, Any]) -> dict[str, Array]:
+    y = np.empty(a["q"].shape, np.int8)
+    for at, arguments in heads_of(a, n):
+        y[at] = np.reshape(attention_online.attention_online(*arguments), y[at].shape)
+    return {"y": y}
 
 
 def run_layernorm(a: dict[str, Any], n: dict[str, Any]) -> dict[str, Array]:
@@ -120,6 +138,7 @@ RUN = {
     "gemm": run_gemm,
     "gemm_s8s4": run_gemm_s8s4,
     "attention": run_attention,
+    "attention_online64": run_attention_online64,
     "layernorm": run_layernorm,
     "table": run_table,
     "requantize": run_requantize,

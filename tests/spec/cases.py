@@ -7,7 +7,7 @@ A Case is an op's name with its arrays and integers; `tests/spec/arrays.py` runs
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -334,7 +334,23 @@ def small_cases(seed: int = 0) -> list[Case]:
         cases += [add(rng, n, p, (x_type, y_type, y_type)) for n, p in ((0, 1), (1, 1), (66, 33), (40, 40))]
         cases += [add(rng, 20, 10, (x_type, x_type, y_type), kind, s) for kind in ENDS for s in (1, 62)]
     cases += [table(rng, n) for n in (0, 1, 31, 32, 33, 257)]
-    return [*cases, *small_s8s4_cases(seed)]
+    return [*cases, *small_s8s4_cases(seed), *small_online_cases(seed)]
+
+
+def online(case: Case) -> Case:
+    """The same operands for the online form."""
+    return replace(case, op="attention_online64")
+
+
+def small_online_cases(seed: int) -> list[Case]:
+    """Keys around a block of 64 and two, masks that empty blocks, and both ends of the ranges."""
+    rng = np.random.default_rng([seed, 64])
+    cases = [attention(rng, (1, 2, 1, 3, keys, 4)) for keys in (0, 1, 63, 64, 65, 127, 128, 129, 200)]
+    cases += [attention(rng, (1, 2, 2, 2, 150, 4), kind=kind) for kind in ENDS[1:]]
+    cases += [attention(rng, (2, 2, 1, 3, 140, 3), mask=mask) for mask in ("keep", "add", "both")]
+    cases += [attention(rng, (1, 1, 1, q, k, 5), causal=True) for q, k in ((70, 70), (3, 131), (131, 66))]
+    cases += [attention(rng, (1, 1, 1, 2, keys, 1)) for keys in (66, 131)]  # small enough to be stored
+    return [online(case) for case in [*cases, attention(rng, (1, 2, 2, 0, 5, 4))]]
 
 
 def small_s8s4_cases(seed: int) -> list[Case]:

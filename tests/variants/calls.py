@@ -60,8 +60,8 @@ def _attention_arguments(case: Case) -> dict[str, Any]:
 def _call(case: Case, threads: int | None) -> Array:
     if case.op in ("gemm", "gemm_s8s4"):
         result = _C.gemm(case.arrays["x"], packed(case), threads=threads)
-    elif case.op == "attention":
-        result = _C.attention(**_attention_arguments(case), threads=threads)[:, 0]
+    elif case.op in ("attention", "attention_online64"):
+        result = getattr(_C, case.op)(**_attention_arguments(case), threads=threads)[:, 0]
     else:
         numbers: dict[str, Any] = dict(case.numbers)
         if "rms" in numbers:

@@ -105,10 +105,25 @@ def elementwise_cases() -> list[Case]:
     return made
 
 
+def online_cases() -> list[Case]:
+    """Around one block of 64 keys and more, and a long row."""
+    rng = np.random.default_rng(6)
+    made = [cases.attention(rng, (1, 2, 1, 3, edge, 16)) for edge in (*EDGES, 128, 129, 192)]
+    made += [cases.attention(rng, (1, 1, 1, edge, 70, 16)) for edge in EDGES]
+    made += [cases.attention(rng, (1, 1, 1, 3, 70, edge)) for edge in EDGES]
+    made += [cases.attention(rng, (1, 2, 2, 9, 130, 32), kind=kind) for kind in ENDS]
+    for causal in (False, True):
+        for mask in ("keep", "add", "both"):
+            made += [cases.attention(rng, (2, 4, 2, 67, 133, 24), mask=mask, causal=causal)]
+    made += [cases.attention(rng, (1, 1, 1, 5, 16_384, 8))]
+    return [cases.online(case) for case in made]
+
+
 MADE = {
     "gemm": gemm_cases,
     "gemm_s8s4": gemm_s8s4_cases,
     "attention": attention_cases,
+    "attention_online64": online_cases,
     "layernorm": layernorm_cases,
     "elementwise": elementwise_cases,
 }

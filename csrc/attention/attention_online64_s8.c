@@ -1,0 +1,133 @@
+/* Planning: a range of row blocks, one query head after another, and one scratch a slot. Nothing is
+ * packed ahead, so that memory is that of the scratches alone. */
+#include "attention/attention_online64_s8_kernel.h"
+
+#include "core/dispatch.h"
+#include "core/grain.h"
+
+typedef struct pq_attention_online64_s8_kernel kernel_type;
+
+static const char op[] = "attention_online64_s8";
+
+typedef struct plan {
+    const pq_attention_args *args;
+    const kernel_type *kernel;
+    size_t rows, row_blocks, scratch_size;
+    unsigned char *scratch;
+} plan;
+
+static bool is_empty(const pq_attention_args *args) {
+    return args->batch == 0 || args->groups == 0 || args->heads == 0 || args->q_len == 0 ||
+           args->head_dim == 0;
+}
+
+static plan make_plan(const kernel_type *kernel, const pq_attention_args *args) {
+    plan p = {.args = args,
+              .kernel = kernel,
+              .rows = kernel->rows(args),
+              .scratch_size = kernel->scratch_size(args)};
+    p.row_blocks = args->q_len / p.rows + (args->q_len % p.rows != 0);
+    return p;
+}
+
+/* SIZE_MAX if it does not fit, which no allocation can give. */
+static size_t plan_size(const plan *p, int threads) {
+    size_t size;
+    return pq_mul_size((size_t)threads, p->scratch_size, &size) ? size : SIZE_MAX;
+}
+
+static void run_range(void *task, size_t begin, size_t end, int slot) {
+    const plan *p = task;
+    const pq_attention_args *args = p->args;
+    void *scratch = p->scratch + (size_t)slot * p->scratch_size;
+    for (size_t item = begin; item < end; item++) {
+        const size_t head = item / p->row_blocks;
+        pq_attention_rows rows = {
+            .batch = head / args->heads / args->groups,
+            .group = head / args->heads % args->groups,
+            .head = head % args->heads,
+            .begin = item % p->row_blocks * p->rows,
+        };
+        const size_t left = args->q_len - rows.begin;
+        rows.end = rows.begin + (left < p->rows ? left : p->rows);
+        p->kernel->run(args, &rows, scratch);
+    }
+}
+
+static pq_status check(const pq_exec *exec, const pq_attention_args *args) {
+    const pq_status status = pq_attention_check(exec, args);
+    if (status != PQ_OK) {
+        return status;
+    }
+    if (args->softmax.method != PQ_SOFTMAX_TABLE16) {
+        return pq_fail(exec, PQ_ERR_VALUE, "%s: expected the softmax method table16, got %d", op,
+                       (int)args->softmax.method);
+    }
+    if (is_empty(args)) {
+        return PQ_OK;
+    }
+    const char *missing = args->q == NULL                       ? "q"
+                          : args->k == NULL && args->k_len != 0 ? "k"
+                          : args->v == NULL && args->k_len != 0 ? "v"
+                          : args->y == NULL                     ? "y"
+                                                                : NULL;
+    if (missing != NULL) {
+        return pq_fail(exec, PQ_ERR_VALUE, "%s: expected data for %s, got NULL", op, missing);
+    }
+    return PQ_OK;
+}
+
+size_t pq_attention_online64_workspace(const pq_exec *exec, const pq_attention_args *args) {
+    if (is_empty(args)) {
+        return 0;
+    }
+    /* The most of all variants that can run: the choice may change between this call and the run.
+     */
+    size_t most = 0;
+    for (int isa = 0; isa < PQ_ISA_COUNT; isa++) {
+        const kernel_type *kernel =
+            pq_kernel_present(PQ_KERNEL_OP_attention_online64_s8, (pq_isa)isa);
+        if (kernel != NULL) {
+            const plan p = make_plan(kernel, args);
+            const size_t size = plan_size(&p, exec->num_threads);
+            most = size > most ? size : most;
+        }
+    }
+    return most;
+}
+
+pq_status pq_attention_online64_s8_in(const pq_exec *exec, const pq_attention_args *args,
+                                      void *workspace, size_t workspace_size) {
+    const pq_status status = check(exec, args);
+    if (status != PQ_OK || is_empty(args)) {
+        return status;
+    }
+    plan p = make_plan(pq_kernel_choose(PQ_KERNEL_OP_attention_online64_s8), args);
+    const size_t size = plan_size(&p, exec->num_threads);
+    if (workspace_size < size) {
+        return pq_fail(exec, PQ_ERR_VALUE, "%s: expected a workspace of %zu bytes, got %zu", op,
+                       size, workspace_size);
+    }
+    p.scratch = workspace;
+    const size_t items = args->batch * args->groups * args->heads * p.row_blocks;
+    const size_t rows = p.rows < args->q_len ? p.rows : args->q_len;
+    const uint64_t macs = 2 * args->head_dim * (args->k_len == 0 ? 1 : args->k_len) * rows;
+    const size_t grain = pq_grain(exec, items, 1, macs * 1000000 / (p.kernel->macs_per_ms / 1000));
+    return exec->parallel_for(exec, items, grain, run_range, &p);
+}
+
+pq_status pq_attention_online64_s8(const pq_exec *exec, const pq_attention_args *args) {
+    pq_status status = check(exec, args);
+    if (status != PQ_OK || is_empty(args)) {
+        return status;
+    }
+    const size_t size = pq_attention_online64_workspace(exec, args);
+    void *workspace = pq_alloc(size);
+    if (workspace == NULL) {
+        return pq_fail(exec, PQ_ERR_NOMEM, "%s: cannot allocate a workspace of %zu bytes", op,
+                       size);
+    }
+    status = pq_attention_online64_s8_in(exec, args, workspace, size);
+    pq_free(workspace);
+    return status;
+}
