@@ -23,7 +23,7 @@
  *
  * At Delta = 0 it is exactly 1 and rnu changes nothing: a block whose maximum does not move the
  * row's only adds. It is finer than a weight, whose index is rounded, because it falls on all keys
- * so far alike and its errors do not average out (docs: 1.3 to 5 dB).
+ * so far alike and its errors do not average out (docs: up to 5 dB).
  *
  * Operands, masks, edges, statuses and messages are those of attention.h: the same arguments, the
  * same constants, checked by pq_attention_check. The method is PQ_SOFTMAX_TABLE16. Rows whose kept
