@@ -226,9 +226,8 @@ class IntegerModel:
     def profile(self, *args: Any, repeat: int = 10, batch: int | None = None, **kwargs: Any) -> Profile:
         """Where the time of a run goes: time, multiply-adds, bytes and share of the machine's limit by site.
 
-        Arguments as for a call; without any, integers are made up for `batch` samples (default 1). Two
-        instructions that the engine runs as one pass are one row with both names. Where threads take whole
-        samples, a time is the mean over the threads.
+        Arguments as for a call; without any, integers are made up for `batch` samples (default 1). Two sites
+        that run as one pass are one row. Where threads take whole samples, a time is their mean.
 
         Parameters
         ----------
