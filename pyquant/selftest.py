@@ -123,6 +123,13 @@ def _gemm(seed: int, m: int, n: int, k: int, dtype: str, ends: bool = False) -> 
     return Case("gemm_s8s8", "gemm", name, arrays, numbers)
 
 
+def _gemm_chains(seed: int, m: int, n: int, k: int, ends: bool = False) -> Case:
+    """Weights so small that packing adds up their products in 16 bits, where a kernel knows how."""
+    case = _gemm(seed, m, n, k, "int8", ends)
+    arrays = {**case.arrays, "w": case.arrays["w"] // np.int8(5), "shift": case.arrays["shift"] - np.uint8(2)}
+    return replace(case, kernel="gemm_chains", arrays=arrays)
+
+
 def _gemm_s8s4(seed: int, m: int, n: int, k: int, group_size: int, dtype: str, ends: bool = False) -> Case:
     """Any even k: each byte of w is two weights. `ends`: only -8 and 7."""
     x = _full(seed, (m, k), "int8")
@@ -226,6 +233,8 @@ def _cases() -> Iterator[Case]:
         yield _gemm(10 + 10 * i, 13, 130, 70, dtype)
     yield _gemm(40, 5, 65, 300, "int32", ends=True)
     yield _gemm(50, 5, 65, 300, "int8", ends=True)
+    yield _gemm_chains(60, 13, 130, 70)
+    yield _gemm_chains(70, 1, 65, 300, ends=True)
     yield _gemm_s8s4(300, 13, 130, 70, 0, "int8")
     yield _gemm_s8s4(310, 13, 130, 150, 32, "int16")
     yield _gemm_s8s4(320, 1, 130, 150, 12, "int32")

@@ -10,6 +10,8 @@ ANSWERS: dict[str, str] = {
     "gemm_s8s8: 13x130x70 to int32": "8fef7b978f9524a6907cd91f95a70e87",
     "gemm_s8s8: 5x65x300 to int32 at the ends": "b4c12a3cc645c670bb36d61199cc54fb",
     "gemm_s8s8: 5x65x300 to int8 at the ends": "43dd717217fde7ac5de4c151a6f996a5",
+    "gemm_chains: 13x130x70 to int8": "2f5eca7f866ce8c89b51bcb0f2ea4c53",
+    "gemm_chains: 1x65x300 to int8 at the ends": "0077cb1723d4487a7824f74c8d381e54",
     "gemm_s8s4: 13x130x70 to int8": "b10b7dfa2e6e664285bab35d6eb6ab92",
     "gemm_s8s4: 13x130x150 in groups of 32 to int16": "10806e56a3ca8d36d1595c9feb6d3e99",
     "gemm_s8s4: 1x130x150 in groups of 12 to int32": "4f247d00e2f27e3c7355f1c16ef818cb",
