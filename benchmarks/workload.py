@@ -45,8 +45,8 @@ class Settings:
     threads: int = 1
     peers: str = "all"
     tiny: bool = False
-    seconds: float = 8.0
-    rounds: tuple[int, int] = (7, 40)
+    seconds: float = 6.0
+    rounds: tuple[int, int] = (5, 40)
     sample: float = 0.004
 
 
