@@ -18,7 +18,7 @@
  *
  *   panels    [ceil(n / 16)][ceil(k / 4)][16][4] s8, in the order of chains; zero-padded
  *
- * k is cut as blocking.k says, and a chain lies in one cut.
+ * k is cut as blocking.k says (at most 2^18), and a chain lies in one cut.
  */
 #ifndef PYQUANT_GEMM_GEMM_CHAINS_H
 #define PYQUANT_GEMM_GEMM_CHAINS_H
@@ -43,7 +43,7 @@ typedef struct pq_gemm_chain_cut {
 typedef struct pq_gemm_chains {
     size_t cut_count, group_count; /* cuts of k; groups of a panel */
     const pq_gemm_chain_cut *cuts; /* [panels][cut_count] */
-    const uint32_t *order;         /* [panels][group_count]: where in the cut the four k begin */
+    const uint16_t *order;         /* [panels][group_count]: at which group of the cut x is met */
     size_t multiplies;             /* of all chains, and of vpmaddwd on the same weights */
     size_t plain_multiplies;
 } pq_gemm_chains;
@@ -55,7 +55,7 @@ static inline const pq_gemm_chain_cut *pq_gemm_chains_cut(const pq_gemm_weights 
     return &chains->cuts[panel * chains->cut_count + cut];
 }
 
-static inline const uint32_t *pq_gemm_chains_order(const pq_gemm_weights *weights, size_t panel,
+static inline const uint16_t *pq_gemm_chains_order(const pq_gemm_weights *weights, size_t panel,
                                                    const pq_gemm_chain_cut *cut) {
     const pq_gemm_chains *chains = weights->extra;
     return chains->order + panel * chains->group_count + cut->begin;

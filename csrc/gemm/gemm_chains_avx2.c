@@ -16,8 +16,9 @@
 
 enum { ROWS = 4, COLUMNS = PQ_GEMM_CHAIN_COLUMNS, TILE = ROWS * COLUMNS };
 
-/* Up to this many rows memory is the limit, and a panel is fetched ahead. */
-enum { STREAMED_ROWS = 3, AHEAD = 1024 };
+/* With fewer rows memory is the limit, and it serves several streams of reads faster than one: so
+ * panels are read side by side, as many as registers allow. */
+enum { MOST_PANELS = 4, AHEAD = 512 /* bytes that are asked for in advance, in each */ };
 
 #define INLINE PQ_GEMM_INLINE
 
@@ -70,95 +71,182 @@ static void split_rows(const int8_t *x, size_t ldx, size_t rows, size_t k, const
     }
 }
 
-/* One chain of `length` groups for `rows` rows; both are constants where this is inlined. */
-INLINE void add_chain(int rows, int length, bool streamed, const int8_t *x, size_t half,
-                      const uint32_t *order, const int8_t *w, __m256i acc[ROWS][2]) {
+/* Where a panel is being read, and where its sums go. */
+typedef struct walk {
+    const pq_gemm_chain_cut *cut;
+    const uint16_t *order;
+    const int8_t *w;
+    int32_t *sums;
+} walk;
+
+/* The compiler no longer knows what a pointer holds, so that it cannot move loads up across this,
+ * the second also not before two sums are done. It would load the weights, which are an operand of
+ * vpxor for each row anew, ahead of the rows, and run out of registers for the sums. */
+#define FORGET(pointer) __asm__("" : "+r"(pointer))
+#define FORGET_AFTER(pointer, sums) __asm__("" : "+r"(pointer) : "x"((sums)[0]), "x"((sums)[1]))
+
+/* sums += x * w over the next `count` chains of one length in each of `panels` panels. The first
+ * three are constants where this is inlined, so that the sums are registers. */
+INLINE void add_chains(int rows, int panels, int length, uint32_t count, const int8_t *x,
+                       size_t half, walk *walks) {
     const __m256i ones = _mm256_set1_epi16(1);
-    if (streamed) {
+    __m256i acc[MOST_PANELS][ROWS][2];
+    const uint16_t *orders[MOST_PANELS];
+    const int8_t *groups[MOST_PANELS];
+    PQ_UNROLL
+    for (int p = 0; p < panels; p++) {
+        orders[p] = walks[p].order;
+        groups[p] = walks[p].w;
         PQ_UNROLL
-        for (int l = 0; l < length; l++) {
-            _mm_prefetch((const char *)w + AHEAD + l * PQ_GEMM_CHAIN_GROUP, _MM_HINT_T0);
+        for (int i = 0; i < rows; i++) {
+            acc[p][i][0] = pq_gemm_load(walks[p].sums + i * COLUMNS);
+            acc[p][i][1] = pq_gemm_load(walks[p].sums + i * COLUMNS + 8);
+        }
+    }
+    for (uint32_t c = 0; c < count; c++) {
+        PQ_UNROLL
+        for (int p = 0; p < panels; p++) {
+            const uint16_t *order = orders[p];
+            const int8_t *w = groups[p];
+            orders[p] += length;
+            groups[p] += length * PQ_GEMM_CHAIN_GROUP;
+            if (p > 0 && rows == 1) {
+                FORGET_AFTER(x, acc[p - 1][0]);
+            }
+            const int8_t *size_at[PQ_GEMM_CHAIN_LONGEST];
+            PQ_UNROLL
+            for (int l = 0; l < length; l++) {
+                size_at[l] = x + 4 * (size_t)order[l];
+                if (panels > 1) {
+                    _mm_prefetch((const char *)w + l * PQ_GEMM_CHAIN_GROUP + AHEAD, _MM_HINT_T0);
+                }
+            }
+            PQ_UNROLL
+            for (int i = 0; i < rows; i++) {
+                const size_t row = (size_t)i * 2 * half;
+                if (i > 0) {
+                    FORGET(w);
+                }
+                __m256i s0 = _mm256_setzero_si256(), s1 = s0;
+                PQ_UNROLL
+                for (int l = 0; l < length; l++) {
+                    const int8_t *group = w + l * PQ_GEMM_CHAIN_GROUP;
+                    const __m256i size = pq_gemm_broadcast(size_at[l] + row);
+                    const __m256i m = pq_gemm_broadcast(size_at[l] + row + half);
+                    const __m256i p0 =
+                        _mm256_maddubs_epi16(size, _mm256_xor_si256(m, pq_gemm_load(group)));
+                    const __m256i p1 =
+                        _mm256_maddubs_epi16(size, _mm256_xor_si256(m, pq_gemm_load(group + 32)));
+                    s0 = l == 0 ? p0 : _mm256_add_epi16(s0, p0);
+                    s1 = l == 0 ? p1 : _mm256_add_epi16(s1, p1);
+                }
+                acc[p][i][0] = _mm256_add_epi32(acc[p][i][0], _mm256_madd_epi16(s0, ones));
+                acc[p][i][1] = _mm256_add_epi32(acc[p][i][1], _mm256_madd_epi16(s1, ones));
+            }
         }
     }
     PQ_UNROLL
-    for (int i = 0; i < rows; i++) {
-        const int8_t *row = x + (size_t)i * 2 * half;
-        __m256i s0 = _mm256_setzero_si256(), s1 = s0;
+    for (int p = 0; p < panels; p++) {
+        walks[p].order = orders[p];
+        walks[p].w = groups[p];
         PQ_UNROLL
-        for (int l = 0; l < length; l++) {
-            const int8_t *group = w + l * PQ_GEMM_CHAIN_GROUP;
-            const __m256i size = pq_gemm_broadcast(row + order[l]);
-            const __m256i m = pq_gemm_broadcast(row + half + order[l]);
-            const __m256i p0 = _mm256_maddubs_epi16(size, _mm256_xor_si256(m, pq_gemm_load(group)));
-            const __m256i p1 =
-                _mm256_maddubs_epi16(size, _mm256_xor_si256(m, pq_gemm_load(group + 32)));
-            s0 = l == 0 ? p0 : _mm256_add_epi16(s0, p0);
-            s1 = l == 0 ? p1 : _mm256_add_epi16(s1, p1);
+        for (int i = 0; i < rows; i++) {
+            pq_gemm_store(walks[p].sums + i * COLUMNS, acc[p][i][0]);
+            pq_gemm_store(walks[p].sums + i * COLUMNS + 8, acc[p][i][1]);
         }
-        acc[i][0] = _mm256_add_epi32(acc[i][0], _mm256_madd_epi16(s0, ones));
-        acc[i][1] = _mm256_add_epi32(acc[i][1], _mm256_madd_epi16(s1, ones));
     }
+}
+
+/* A function for each loop: among the loops of one function compilers share registers out badly. */
+#define ADD_CHAINS(rows, panels, length) \
+    static __attribute__((noinline)) void add_##rows##_##panels##_##length( \
+        uint32_t count, const int8_t *x, size_t half, walk *walks) { \
+        add_chains(rows, panels, length, count, x, half, walks); \
+    }
+#define ADD_LENGTHS(rows, panels) \
+    ADD_CHAINS(rows, panels, 1) ADD_CHAINS(rows, panels, 2) ADD_CHAINS(rows, panels, 3)
+#define LENGTHS(rows, panels) \
+    { add_##rows##_##panels##_1, add_##rows##_##panels##_2, add_##rows##_##panels##_3 }
+
+ADD_LENGTHS(1, 1)
+ADD_LENGTHS(2, 1)
+ADD_LENGTHS(3, 1)
+ADD_LENGTHS(4, 1)
+ADD_LENGTHS(1, 4)
+ADD_LENGTHS(2, 2)
+
+typedef void (*add_function)(uint32_t count, const int8_t *x, size_t half, walk *walks);
+
+static const add_function one_panel[ROWS][PQ_GEMM_CHAIN_LONGEST] = {LENGTHS(1, 1), LENGTHS(2, 1),
+                                                                    LENGTHS(3, 1), LENGTHS(4, 1)};
+static const add_function side_by_side[2][PQ_GEMM_CHAIN_LONGEST] = {LENGTHS(1, 4), LENGTHS(2, 2)};
+
+/* As many panels as are read side by side: their sums must stay in registers. */
+static size_t panels_at_once(size_t rows) {
+    return rows == 1 ? 4 : rows == 2 ? 2 : 1;
+}
+
+static uint32_t count_of(const pq_gemm_chain_cut *cut, int length) {
+    return length == 3 ? cut->threes : length == 2 ? cut->twos : cut->ones;
 }
 
 /* sums = (first ? 0 : sums) + x * w over the chains of a cut; `negatives` of the same rows. */
-INLINE void tile(int rows, bool streamed, bool first, const int8_t *x, size_t half,
-                 const int32_t *negatives, const pq_gemm_chain_cut *cut, const uint32_t *order,
-                 const int8_t *w, int32_t *sums) {
-    __m256i acc[ROWS][2];
-    PQ_UNROLL
-    for (int i = 0; i < rows; i++) {
-        acc[i][0] = acc[i][1] = _mm256_set1_epi32(negatives[i]);
-        if (!first) {
-            acc[i][0] = _mm256_add_epi32(acc[i][0], pq_gemm_load(sums + i * COLUMNS));
-            acc[i][1] = _mm256_add_epi32(acc[i][1], pq_gemm_load(sums + i * COLUMNS + 8));
+static void tile(size_t rows, size_t panels, bool first, const int8_t *x, size_t half,
+                 const int32_t *negatives, const walk *begin) {
+    walk walks[MOST_PANELS];
+    for (size_t p = 0; p < panels; p++) {
+        walks[p] = begin[p];
+        for (size_t i = 0; i < rows; i++) {
+            int32_t *sums = walks[p].sums + i * COLUMNS;
+            const __m256i zero = _mm256_setzero_si256(), lacking = _mm256_set1_epi32(negatives[i]);
+            pq_gemm_store(sums, _mm256_add_epi32(lacking, first ? zero : pq_gemm_load(sums)));
+            pq_gemm_store(sums + 8,
+                          _mm256_add_epi32(lacking, first ? zero : pq_gemm_load(sums + 8)));
         }
     }
-    for (uint32_t c = 0; c < cut->threes; c++, order += 3, w += 3 * PQ_GEMM_CHAIN_GROUP) {
-        add_chain(rows, 3, streamed, x, half, order, w, acc);
-    }
-    for (uint32_t c = 0; c < cut->twos; c++, order += 2, w += 2 * PQ_GEMM_CHAIN_GROUP) {
-        add_chain(rows, 2, streamed, x, half, order, w, acc);
-    }
-    for (uint32_t c = 0; c < cut->ones; c++, order += 1, w += PQ_GEMM_CHAIN_GROUP) {
-        add_chain(rows, 1, streamed, x, half, order, w, acc);
-    }
-    PQ_UNROLL
-    for (int i = 0; i < rows; i++) {
-        pq_gemm_store(sums + i * COLUMNS, acc[i][0]);
-        pq_gemm_store(sums + i * COLUMNS + 8, acc[i][1]);
-    }
-}
-
-/* `rows` becomes a constant, so that the accumulators are registers. */
-static void tile_rows(size_t rows, bool first, const int8_t *x, size_t half,
-                      const int32_t *negatives, const pq_gemm_chain_cut *cut, const uint32_t *order,
-                      const int8_t *w, int32_t *sums) {
-    _Static_assert(ROWS == 4 && STREAMED_ROWS == 3, "the cases below");
-    switch (rows) {
-    case 1: tile(1, true, first, x, half, negatives, cut, order, w, sums); break;
-    case 2: tile(2, true, first, x, half, negatives, cut, order, w, sums); break;
-    case 3: tile(3, true, first, x, half, negatives, cut, order, w, sums); break;
-    default: tile(4, false, first, x, half, negatives, cut, order, w, sums); break;
+    for (int length = PQ_GEMM_CHAIN_LONGEST; length > 0; length--) {
+        uint32_t common = 0;
+        if (panels > 1) { /* as many as every panel has */
+            common = count_of(walks[0].cut, length);
+            for (size_t p = 1; p < panels; p++) {
+                const uint32_t count = count_of(walks[p].cut, length);
+                common = count < common ? count : common;
+            }
+            side_by_side[rows - 1][length - 1](common, x, half, walks);
+        }
+        for (size_t p = 0; p < panels; p++) {
+            const uint32_t left = count_of(walks[p].cut, length) - common;
+            if (left > 0) {
+                one_panel[rows - 1][length - 1](left, x, half, &walks[p]);
+            }
+        }
     }
 }
 
-/* One panel of 16 columns against all rows of the block, cut `c` of k. */
-static void run_panel(const pq_gemm_weights *weights, const pq_gemm_block *block, size_t j,
-                      size_t c, bool last, const rows_of_x *x, int32_t *sums) {
-    const size_t panel = j / COLUMNS;
-    const pq_gemm_chain_cut *cut = pq_gemm_chains_cut(weights, panel, c);
-    const uint32_t *order = pq_gemm_chains_order(weights, panel, cut);
-    const int8_t *w = pq_gemm_chains_groups(weights, panel, cut);
+/* `panels` panels from column j on against all rows of the block, cut `c` of k. */
+static void run_panels(const pq_gemm_weights *weights, const pq_gemm_block *block, size_t j,
+                       size_t panels, size_t c, bool last, const rows_of_x *x, int32_t *sums) {
+    const pq_gemm_blocking *b = &weights->blocking;
+    walk walks[MOST_PANELS];
+    for (size_t p = 0; p < panels; p++) {
+        const pq_gemm_chain_cut *cut = pq_gemm_chains_cut(weights, j / COLUMNS + p, c);
+        walks[p] = (walk){.cut = cut,
+                          .order = pq_gemm_chains_order(weights, j / COLUMNS + p, cut),
+                          .w = pq_gemm_chains_groups(weights, j / COLUMNS + p, cut),
+                          .sums = sums + p * (b->sums == 0 ? TILE : b->rows * COLUMNS)};
+    }
     for (size_t i = 0; i < block->rows; i += ROWS) {
         const size_t rows = min_size(ROWS, block->rows - i);
-        tile_rows(rows, c == 0, x->bytes + i * 2 * x->half, x->half, x->negatives + i, cut, order,
-                  w, sums);
-        if (last) {
-            pq_gemm_finish_tile(weights, block, i, rows, j,
-                                min_size(COLUMNS, block->column_end - j), sums);
+        tile(rows, panels, c == 0, x->bytes + i * 2 * x->half, x->half, x->negatives + i, walks);
+        for (size_t p = 0; p < panels; p++) {
+            const size_t column = j + p * COLUMNS;
+            if (last) {
+                pq_gemm_finish_tile(weights, block, i, rows, column,
+                                    min_size(COLUMNS, block->column_end - column), walks[p].sums);
+            }
+            /* Sums of a tile that is finished at once stay in one place, in L1. */
+            walks[p].sums += b->sums == 0 ? 0 : TILE;
         }
-        /* Sums of a tile that is finished at once stay in one place, in L1. */
-        sums += weights->blocking.sums == 0 ? 0 : TILE;
     }
 }
 
@@ -173,8 +261,8 @@ static size_t negatives_size(const pq_gemm_blocking *b) {
 }
 
 static size_t workspace_size(const pq_gemm_blocking *b) {
-    const size_t sums = (b->sums > TILE ? b->sums : TILE) * sizeof(int32_t);
-    return b->rows * 2 * half_stride(b->k) + negatives_size(b) + sums;
+    const size_t sums = b->sums > MOST_PANELS * TILE ? b->sums : MOST_PANELS * TILE;
+    return b->rows * 2 * half_stride(b->k) + negatives_size(b) + sums * sizeof(int32_t);
 }
 
 static void run(const pq_gemm_weights *weights, const pq_gemm_block *block, void *workspace) {
@@ -191,9 +279,13 @@ static void run(const pq_gemm_weights *weights, const pq_gemm_block *block, void
         split_rows(weights->k == 0 ? NULL : block->x + begin, block->ldx, block->rows,
                    min_size(b->k, weights->k - begin), &x);
         int32_t *sums = all;
-        for (size_t j = block->column_begin; j < block->column_end; j += COLUMNS) {
-            run_panel(weights, block, j, c, c + 1 == cuts, &x, sums);
-            sums += b->sums == 0 ? 0 : b->rows * COLUMNS;
+        size_t j = block->column_begin;
+        while (j < block->column_end) {
+            const size_t left = (block->column_end - j + COLUMNS - 1) / COLUMNS;
+            const size_t most = panels_at_once(block->rows), panels = left < most ? 1 : most;
+            run_panels(weights, block, j, panels, c, c + 1 == cuts, &x, sums);
+            sums += b->sums == 0 ? 0 : panels * b->rows * COLUMNS;
+            j += panels * COLUMNS;
         }
     }
 }

@@ -1,6 +1,7 @@
 /* Finding chains: greedy, and good enough. The heaviest group left takes the heaviest of the
  * lightest ones that still fits, twice. On Gaussian weights that costs 1 to 2 % more multiplies
  * than first-fit over all open chains (benchmarks/study_safe_groups.py), in linear time. */
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -120,7 +121,7 @@ static void make_chains(planner *plan, size_t count) {
 
 /* Writes the chains of one length; returns the place behind them. */
 static size_t write_chains(const planner *plan, const pq_gemm_pack_args *args, size_t column,
-                           size_t begin, unsigned length, uint32_t *order, int8_t *panel, size_t at,
+                           size_t begin, unsigned length, uint16_t *order, int8_t *panel, size_t at,
                            uint32_t *chains) {
     for (size_t i = 0; i < plan->chain_count; i++) {
         if (plan->lengths[i] != length) {
@@ -129,7 +130,7 @@ static size_t write_chains(const planner *plan, const pq_gemm_pack_args *args, s
         (*chains)++;
         for (unsigned l = 0; l < length; l++, at++) {
             const group *g = &plan->groups[plan->chains[i][l]];
-            order[at] = g->at;
+            order[at] = (uint16_t)(g->at / 4);
             for (size_t c = 0; c < COLUMNS; c++) {
                 for (size_t q = 0; q < 4; q++) {
                     const int w = weight_at(args, column + c, begin + g->at + q);
@@ -155,7 +156,7 @@ static void *make_planner(planner *plan, size_t capacity) {
 }
 
 static void pack_panel(pq_gemm_weights *weights, const pq_gemm_pack_args *args, planner *plan,
-                       size_t panel, pq_gemm_chain_cut *cuts, uint32_t *order) {
+                       size_t panel, pq_gemm_chain_cut *cuts, uint16_t *order) {
     pq_gemm_chains *chains = weights->extra;
     const size_t column = panel * COLUMNS, step = weights->blocking.k;
     int8_t *out = weights->panels + panel * weights->panel_size;
@@ -185,17 +186,18 @@ static int64_t column_sum(const pq_gemm_pack_args *args, size_t j) {
 /* The struct, and the arrays of chains behind it. */
 typedef struct extra {
     pq_gemm_chains chains;
-    pq_gemm_chain_cut cuts[]; /* then uint32_t order[] */
+    pq_gemm_chain_cut cuts[]; /* then uint16_t order[] */
 } extra;
 
 static pq_gemm_weights *pack(const struct pq_gemm_chains_kernel *kernel,
                              const pq_gemm_pack_args *args, size_t step) {
+    assert(step / 4 <= (size_t)UINT16_MAX + 1);
     const size_t panels = (args->n + COLUMNS - 1) / COLUMNS;
     const size_t cut_count = args->k == 0 ? 1 : (args->k - 1) / step + 1;
     const size_t group_count = (args->k + 3) / 4;
     size_t cuts, orders;
     if (!pq_mul_size(panels, cut_count * sizeof(pq_gemm_chain_cut), &cuts) ||
-        !pq_mul_size(panels, group_count * sizeof(uint32_t), &orders) ||
+        !pq_mul_size(panels, group_count * sizeof(uint16_t), &orders) ||
         cuts > PTRDIFF_MAX / 2 - orders) {
         return NULL;
     }
@@ -207,7 +209,7 @@ static pq_gemm_weights *pack(const struct pq_gemm_chains_kernel *kernel,
                                                                 sizeof(extra) + cuts + orders);
     if (weights != NULL) {
         extra *e = weights->extra;
-        uint32_t *order = (uint32_t *)(void *)((char *)e->cuts + cuts);
+        uint16_t *order = (uint16_t *)(void *)((char *)e->cuts + cuts);
         e->chains = (pq_gemm_chains){
             .cut_count = cut_count, .group_count = group_count, .cuts = e->cuts, .order = order};
         for (size_t panel = 0; panel < panels; panel++) {

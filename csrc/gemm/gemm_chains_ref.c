@@ -8,12 +8,12 @@
 enum { COLUMNS = PQ_GEMM_CHAIN_COLUMNS, LANES = PQ_GEMM_CHAIN_LANES };
 
 /* Adds one chain of `length` groups: s16 lanes, of which two make a column. */
-static void add_chain(const int8_t *x, size_t k, const uint32_t *order, const int8_t *w,
+static void add_chain(const int8_t *x, size_t k, const uint16_t *order, const int8_t *w,
                       unsigned length, int64_t *sums) {
     int32_t lanes[LANES] = {0};
     for (unsigned l = 0; l < length; l++, w += PQ_GEMM_CHAIN_GROUP) {
         for (size_t i = 0; i < PQ_GEMM_CHAIN_GROUP; i++) {
-            const size_t p = order[l] + i % 4;
+            const size_t p = 4 * (size_t)order[l] + i % 4;
             const int value = p < k ? x[p] : 0;
             lanes[i / 2] += value < 0 ? -value * ~w[i] : value * w[i];
         }
@@ -39,7 +39,7 @@ static void add_panel(const pq_gemm_weights *weights, const int8_t *x, size_t pa
     const size_t step = weights->blocking.k;
     for (size_t c = 0; c * step < weights->k; c++) {
         const pq_gemm_chain_cut *cut = pq_gemm_chains_cut(weights, panel, c);
-        const uint32_t *order = pq_gemm_chains_order(weights, panel, cut);
+        const uint16_t *order = pq_gemm_chains_order(weights, panel, cut);
         const int8_t *w = pq_gemm_chains_groups(weights, panel, cut);
         const uint32_t counts[] = {cut->ones, cut->twos, cut->threes};
         for (unsigned length = 3; length > 0; length--) {

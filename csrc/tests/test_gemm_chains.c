@@ -123,7 +123,7 @@ static void check_packed(const problem *p, const pq_gemm_weights *weights) {
     for (size_t panel = 0; panel * 16 < p->n; panel++) {
         for (size_t c = 0; c < chains->cut_count; c++) {
             const pq_gemm_chain_cut *cut = pq_gemm_chains_cut(weights, panel, c);
-            const uint32_t *order = pq_gemm_chains_order(weights, panel, cut);
+            const uint16_t *order = pq_gemm_chains_order(weights, panel, cut);
             const int8_t *w = pq_gemm_chains_groups(weights, panel, cut);
             const uint32_t counts[] = {0, cut->ones, cut->twos, cut->threes};
             for (size_t length = 3; length > 0; length--) {
@@ -131,7 +131,7 @@ static void check_packed(const problem *p, const pq_gemm_weights *weights) {
                     int lanes[32] = {0};
                     for (size_t l = 0; l < length; l++, order++, w += 64) {
                         for (size_t b = 0; b < 64; b++) {
-                            const size_t j = panel * 16 + b / 4, k = c * step + *order + b % 4;
+                            const size_t j = panel * 16 + b / 4, k = c * step + 4u * *order + b % 4;
                             lanes[b / 2] += w[b] < 0 ? -w[b] : w[b] + 1;
                             if (j < p->n && k < p->k) {
                                 seen[j * p->k + k] = (int16_t)(seen[j * p->k + k] + w[b]);
