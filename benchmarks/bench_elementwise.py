@@ -189,7 +189,7 @@ def quantize(settings: Settings, name: str, tokens: int) -> Row:
     def per_tensor(a: torch.Tensor) -> torch.Tensor:
         return torch.quantize_per_tensor(a, GRID8[0], GRID8[1], torch.qint8)
 
-    made.peer("torch quantize_per_tensor", lambda: peers.torch_int8.call(per_tensor, x))
+    made.peer("torch quantized tensor", lambda: peers.torch_int8.call(per_tensor, x))
     made.peer("ONNX Runtime", lambda: peers.ort.quantize(x.numpy(), GRID8, settings.threads), heavy=True)
     return made
 
@@ -204,7 +204,7 @@ def dequantize(settings: Settings, name: str, tokens: int) -> Row:
         settings, name, lambda a, **rest: ops.dequantize(a, GRID8[0], GRID8[1], **rest), (q,), real, None
     )
     quantized = torch.quantize_per_tensor(torch.from_numpy(real), GRID8[0], GRID8[1], torch.qint8)
-    made.peer("torch dequantize", lambda: peers.torch_float.eager(quantized.dequantize))
+    made.peer("torch quantized tensor", lambda: peers.torch_float.eager(quantized.dequantize))
     made.peer("ONNX Runtime", lambda: peers.ort.dequantize(q, GRID8, settings.threads), heavy=True)
     return made
 

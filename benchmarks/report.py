@@ -99,7 +99,7 @@ def _lines(rows: Sequence[Row]) -> list[tuple[str, list[str]]]:
         cells = [_percent(row["of_limit"][limit]) if limit in row["of_limit"] else "" for row in rows]
         lines.append((f"of {limit}", cells))
     peers = dict.fromkeys(name for row in rows for name in row["ratios"])
-    return lines + [(f"over {peer}", [_ratio(row["ratios"].get(peer)) for row in rows]) for peer in peers]
+    return lines + [(f"over {peer}", [_ratio(row, peer) for row in rows]) for peer in peers]
 
 
 def _unit(row: Row) -> str:
@@ -117,9 +117,11 @@ def _percent(share: Mapping[str, float]) -> str:
     return f"{100 * share['median']:.0f} % ({100 * share['low']:.0f} .. {100 * share['high']:.0f})"
 
 
-def _ratio(ratio: Mapping[str, float] | None) -> str:
-    if ratio is None:
-        return "not measured"
+def _ratio(row: Row, peer: str) -> str:
+    """Empty where a row never asked for that peer."""
+    if peer not in row["ratios"]:
+        return "not measured" if peer in row["gaps"] else ""
+    ratio = row["ratios"][peer]
     digits = 1 if ratio["median"] >= 10 else 2
     median = f"{ratio['median']:.{digits}f}"
     median = f"**{median}**" if ratio["median"] < 1 else median

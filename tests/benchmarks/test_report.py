@@ -42,6 +42,12 @@ def test_long_workloads_go_down_the_page() -> None:
     assert "| GELU table 197x384 | 0.2 | 5.00 (4.75 .. 5.25) |" in lines
 
 
+def test_a_row_that_did_not_ask_for_a_peer_says_nothing_of_it() -> None:
+    other = row("b", 1e6, 1e4, 1e-3, {"only here": 1.0})
+    page = report.markdown([document("gemm", [GEMM["rows"][0], other, other])])
+    assert "| over only here |  | 1.00 (0.95 .. 1.05) | 1.00 (0.95 .. 1.05) |" in page.splitlines()
+
+
 def test_instruction_sets_without_results_are_named() -> None:
     page = report.markdown([GEMM])
     assert page.count("Not measured: no such machine was met.") == len(report.ISAS) - 1
