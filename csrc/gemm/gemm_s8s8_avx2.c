@@ -6,47 +6,22 @@
  * Tile: 6 rows x 16 columns, 12 accumulators + 2 weights + 1 broadcast + 1 product = 16 registers.
  * Per two k it loads 2 vectors and 6 broadcasts for 12 vpmaddwd, so that the multiplier is the
  * limit, not the load ports. (4 x 24 would load 7 vectors instead of 8, but needs 17 registers.)
- *
- * Both operands are widened into the workspace, not in the tile: there, vpmovsxbw would compete
- * with vpaddd for ports (2 in 26). Weights are kept as s8 (half the memory), a panel is widened
- * once for all row tiles of a block: 1/16 of the loads for 16 tiles. A block of one row tile reads
- * the s8 panel directly.
  */
-#include <stdbool.h>
-
 #include "gemm/gemm_avx2.h"
 #include "gemm/gemm_chains.h"
+#include "gemm/gemm_widened.h"
 
-enum { ROWS = 6, COLUMNS = PQ_GEMM_AVX2_COLUMNS, TILE = ROWS * COLUMNS };
-
-/* The pieces of the workspace. */
-typedef struct scratch {
-    int16_t *x, *w;    /* rows, and a panel, widened */
-    int32_t *sums;     /* tile by tile, panel by panel */
-    size_t stride;     /* between widened rows, in elements */
-    size_t panel_sums; /* of the sums */
-} scratch;
+enum { ROWS = 6, COLUMNS = PQ_GEMM_AVX2_COLUMNS };
 
 #define INLINE PQ_GEMM_INLINE
 
-/* k values of each row; one more zero where k is odd. Nothing behind a row is read. */
-static void widen_rows(const int8_t *x, size_t ldx, size_t rows, size_t k, size_t stride,
-                       int16_t *out) {
-    for (size_t i = 0; i < rows; i++, x += ldx, out += stride) {
-        size_t p = 0;
-        for (; p + 16 <= k; p += 16) {
-            pq_gemm_store(out + p, pq_gemm_widen(x + p));
-        }
-        for (; p < k; p++) {
-            out[p] = x[p];
-        }
-        out[p] = 0;
+static void widen(const int8_t *from, size_t count, int16_t *to) {
+    size_t i = 0;
+    for (; i + 16 <= count; i += 16) {
+        pq_gemm_store(to + i, pq_gemm_widen(from + i));
     }
-}
-
-static void widen_panel(const int8_t *w, size_t pairs, int16_t *out) {
-    for (size_t i = 0; i < pairs * 2 * COLUMNS; i += 16) {
-        pq_gemm_store(out + i, pq_gemm_widen(w + i));
+    for (; i < count; i++) {
+        to[i] = from[i];
     }
 }
 
@@ -105,69 +80,19 @@ static void tile_narrow(size_t rows, bool first, const int16_t *x, size_t stride
     tile_rows(rows, true, first, x, stride, w, pairs, sums);
 }
 
-static size_t min_size(size_t a, size_t b) {
-    return a < b ? a : b;
-}
+static const pq_gemm_widened how = {.row_tile = ROWS,
+                                    .column_tile = COLUMNS,
+                                    .widen = widen,
+                                    .tile = tile_wide,
+                                    .tile_narrow = tile_narrow,
+                                    .finish = pq_gemm_finish_tile};
 
-/* One panel of 16 columns against all rows of the block, k in [begin, end). */
-static void run_panel(const pq_gemm_weights *weights, const pq_gemm_block *block, size_t j,
-                      size_t k_begin, size_t k_end, const scratch *s) {
-    const size_t pairs = (k_end - k_begin + 1) / 2;
-    const bool first = k_begin == 0, last = k_end == weights->k;
-    const int8_t *w = weights->panels + j / COLUMNS * weights->panel_size + k_begin * COLUMNS;
-    const bool narrow = block->rows <= ROWS;
-    if (!narrow) {
-        widen_panel(w, pairs, s->w);
-    }
-    int32_t *sums = s->sums + (j - block->column_begin) / COLUMNS * s->panel_sums;
-    for (size_t i = 0; i < block->rows; i += ROWS) {
-        const size_t tile_height = min_size(ROWS, block->rows - i);
-        const int16_t *x = s->x + i * s->stride;
-        if (narrow) {
-            tile_narrow(tile_height, first, x, s->stride, w, pairs, sums);
-        } else {
-            tile_wide(tile_height, first, x, s->stride, s->w, pairs, sums);
-        }
-        if (last) {
-            pq_gemm_finish_tile(weights, block, i, tile_height, j,
-                                min_size(COLUMNS, block->column_end - j), sums);
-        }
-        /* Sums of a tile that is finished at once stay in one place, in L1. */
-        sums += first && last ? 0 : TILE;
-    }
-}
-
-/* An odd number of cache lines (blocking.k is an even one), so that rows spread over cache sets. */
-static size_t row_stride(size_t k) {
-    return k + 32;
-}
-
-static size_t workspace_size(const pq_gemm_blocking *b) {
-    const size_t sums = b->sums > TILE ? b->sums : TILE;
-    return b->k * COLUMNS * 2 + b->rows * row_stride(b->k) * 2 + sums * 4;
+static size_t workspace_size(const pq_gemm_blocking *blocking) {
+    return pq_gemm_widened_workspace(&how, blocking);
 }
 
 static void run(const pq_gemm_weights *weights, const pq_gemm_block *block, void *workspace) {
-    const pq_gemm_blocking *b = &weights->blocking;
-    const size_t stride = row_stride(b->k);
-    int16_t *w = workspace;
-    int16_t *x = w + b->k * COLUMNS;
-    const scratch s = {.x = x,
-                       .w = w,
-                       .sums = (int32_t *)(void *)(x + b->rows * stride),
-                       .stride = stride,
-                       .panel_sums = b->sums == 0 ? 0 : b->rows * COLUMNS};
-    size_t k_begin = 0;
-    do { /* once for k = 0 too: y is then the bias */
-        const size_t k_end = min_size(k_begin + b->k, weights->k);
-        if (k_end > k_begin) {
-            widen_rows(block->x + k_begin, block->ldx, block->rows, k_end - k_begin, stride, x);
-        }
-        for (size_t j = block->column_begin; j < block->column_end; j += COLUMNS) {
-            run_panel(weights, block, j, k_begin, k_end, &s);
-        }
-        k_begin = k_end;
-    } while (k_begin < weights->k);
+    pq_gemm_widened_run(&how, weights, block, workspace);
 }
 
 const struct pq_gemm_s8s8_kernel pq_gemm_s8s8_avx2 = {
