@@ -7,7 +7,6 @@ multiply-adds for each byte that must move at least once. Up: multiply-adds a se
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -70,7 +69,12 @@ def draw(documents: Sequence[Document], path: Path) -> None:
     """One panel a number of threads, on common axes."""
     threads = sorted({d["threads"] for d in documents})
     figure, panels = plt.subplots(
-        1, len(threads), figsize=(6.4 * len(threads), 5.6), sharey=True, squeeze=False, layout="constrained"
+        1,
+        len(threads),
+        figsize=(max(9.0, 6.4 * len(threads)), 5.6),
+        sharey=True,
+        squeeze=False,
+        layout="constrained",
     )
     for axes, count in zip(panels[0], threads, strict=True):
         _panel(axes, [d for d in documents if d["threads"] == count])
@@ -82,11 +86,15 @@ def draw(documents: Sequence[Document], path: Path) -> None:
         Line2D([], [], color=MARKS[n][0], marker=MARKS[n][1], linestyle="", markersize=8, label=MARKS[n][2])
         for n in present
     ]
-    handles.append(
+    handles.append(  # what is empty is float32, in the colour of its workload
         Line2D([], [], color="#555555", marker="o", mfc="none", linestyle="", markersize=8, label=FLOAT)
     )
     figure.legend(
-        handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=9.5
+        handles=handles,
+        loc="outside lower center",
+        ncols=min(len(handles), 3 * len(threads)),
+        frameon=False,
+        fontsize=9.5,
     )
     first = documents[0]
     figure.suptitle(f"{first['machine']['cpu'].partition(' (')[0]}, {first['isa']}", fontsize=12)
@@ -141,14 +149,14 @@ def _panel(axes: Axes, documents: Sequence[Document]) -> None:
 
 
 def _peaks(documents: Sequence[Document]) -> dict[str, float]:
-    """The median of all probes of these documents."""
+    """The best of each probe in these documents: a roof is what the machine can do undisturbed."""
     values: dict[str, list[float]] = {}
     for document in documents:
         for row in document["rows"]:
             for moment in ("before", "after"):
                 for name, value in row["probe"].get(moment, {}).items():
                     values.setdefault(name, []).append(value)
-    return {name: statistics.median(found) for name, found in values.items()}
+    return {name: max(found) for name, found in values.items()}
 
 
 def _roofs(axes: Axes, peaks: Mapping[str, float]) -> None:
@@ -169,10 +177,10 @@ def _roofs(axes: Axes, peaks: Mapping[str, float]) -> None:
         fontsize=8.5,
         color="#555555",
     )
-    # Roofs closer than a tenth share one label: their lines cannot be told apart.
+    # Roofs that lie closer than the height of a label share one.
     groups: list[list[tuple[float, str]]] = []
     for level in levels:
-        if groups and level[0] < 1.1 * groups[-1][0][0]:
+        if groups and level[0] < 1.3 * groups[-1][-1][0]:
             groups[-1].append(level)
         else:
             groups.append([level])
@@ -190,4 +198,4 @@ def _roofs(axes: Axes, peaks: Mapping[str, float]) -> None:
             fontsize=8.5,
             color="#555555",
         )
-    axes.set_ylim(LOW * read / 2, top * 2)
+    axes.set_ylim(LOW * read / 3, top * 2)
