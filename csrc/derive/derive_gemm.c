@@ -96,7 +96,7 @@ static double group_scale(const weight_task *task, size_t j, size_t g) {
 
 /* k products of the largest multiplier stay below 2^30, where the bias does too (derive.h). */
 static size_t largest_multiplier(const weight_task *task) {
-    const size_t most = (size_t)(255 * task->quant_max);
+    const size_t most = 255 * (size_t)task->quant_max;
     const size_t fits = task->k == 0 ? 255 : (((size_t)1 << 30) - 1) / most / task->k;
     return fits > 255 ? 255 : fits < 1 ? 1 : fits;
 }
