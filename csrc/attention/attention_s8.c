@@ -26,16 +26,6 @@ typedef struct plan {
     const pq_attention_trace *trace;
 } plan;
 
-static size_t min_size(size_t a, size_t b) {
-    return a < b ? a : b;
-}
-static size_t max_size(size_t a, size_t b) {
-    return a > b ? a : b;
-}
-static size_t ceil_div(size_t n, size_t d) {
-    return n / d + (n % d != 0);
-}
-
 static bool is_empty(const pq_attention_args *args) {
     return args->batch == 0 || args->groups == 0 || args->heads == 0 || args->q_len == 0 ||
            args->head_dim == 0 || args->kv_heads == 0; /* the last: before a check */
@@ -51,13 +41,14 @@ static plan make_plan(const kernel_type *kernel, int threads, const pq_attention
         .rows = kernel->rows(args),
         .heads_a_unit = args->heads / args->kv_heads,
     };
-    p.row_blocks = ceil_div(args->q_len, p.rows);
-    const size_t least = min_size(p.units, (size_t)threads);
-    p.wave = p.packed_size == 0 ? p.units
-                                : min_size(p.units, max_size(least, WAVE_SIZE / p.packed_size));
+    p.row_blocks = pq_ceil_div(args->q_len, p.rows);
+    const size_t least = pq_min_size(p.units, (size_t)threads);
+    p.wave = p.packed_size == 0
+                 ? p.units
+                 : pq_min_size(p.units, pq_max_size(least, WAVE_SIZE / p.packed_size));
     const size_t keys = PACK_KEYS_BYTES / args->head_dim;
-    p.keys_a_chunk = pq_round_up(max_size(keys, 1), kernel->pack_step);
-    p.chunks = ceil_div(args->k_len, p.keys_a_chunk);
+    p.keys_a_chunk = pq_round_up(pq_max_size(keys, 1), kernel->pack_step);
+    p.chunks = pq_ceil_div(args->k_len, p.keys_a_chunk);
     return p;
 }
 
@@ -90,7 +81,7 @@ static void pack_range(void *task, size_t begin, size_t end, int slot) {
         size_t batch, group, kv_head;
         unit_at(p->args, p->begin + in_wave, &batch, &group, &kv_head);
         p->kernel->pack(p->args, batch, group, kv_head, first,
-                        min_size(p->args->k_len, first + p->keys_a_chunk),
+                        pq_min_size(p->args->k_len, first + p->keys_a_chunk),
                         p->packed + in_wave * p->packed_size);
     }
 }
@@ -105,7 +96,7 @@ static void run_range(void *task, size_t begin, size_t end, int slot) {
         size_t kv_head;
         unit_at(p->args, p->begin + in_wave, &rows.batch, &rows.group, &kv_head);
         rows.head = kv_head * p->heads_a_unit + head % p->heads_a_unit;
-        rows.end = min_size(p->args->q_len, rows.begin + p->rows);
+        rows.end = pq_min_size(p->args->q_len, rows.begin + p->rows);
         if (p->trace != NULL) {
             pq_attention_s8_ref_rows(p->args, &rows, scratch, p->trace);
         } else {
@@ -116,16 +107,16 @@ static void run_range(void *task, size_t begin, size_t end, int slot) {
 
 static pq_status run_plan(const pq_exec *exec, plan *p, void *workspace) {
     const pq_attention_args *args = p->args;
-    const size_t row_macs = 2 * args->head_dim * max_size(args->k_len, 1);
+    const size_t row_macs = 2 * args->head_dim * pq_max_size(args->k_len, 1);
     p->packed = workspace;
     p->scratch = p->packed + p->wave * p->packed_size;
     for (p->begin = 0; p->begin < p->units; p->begin += p->wave) {
-        const size_t units = min_size(p->wave, p->units - p->begin);
+        const size_t units = pq_min_size(p->wave, p->units - p->begin);
         pq_status status = PQ_OK;
         if (p->packed_size != 0) {
             /* packing an element costs about as much as eight multiply-adds */
             const size_t items = units * p->chunks;
-            const size_t macs = 8 * min_size(p->keys_a_chunk, args->k_len) * args->head_dim;
+            const size_t macs = 8 * pq_min_size(p->keys_a_chunk, args->k_len) * args->head_dim;
             status = items == 0 ? PQ_OK
                                 : exec->parallel_for(exec, items, grain_of(p, exec, items, macs),
                                                      pack_range, p);
@@ -134,7 +125,7 @@ static pq_status run_plan(const pq_exec *exec, plan *p, void *workspace) {
             return status;
         }
         const size_t items = units * p->heads_a_unit * p->row_blocks;
-        const size_t grain = grain_of(p, exec, items, min_size(p->rows, args->q_len) * row_macs);
+        const size_t grain = grain_of(p, exec, items, pq_min_size(p->rows, args->q_len) * row_macs);
         status = exec->parallel_for(exec, items, grain, run_range, p);
         if (status != PQ_OK) {
             return status;
@@ -174,7 +165,7 @@ size_t pq_attention_workspace(const pq_exec *exec, const pq_attention_args *args
         const kernel_type *kernel = pq_kernel_present(PQ_KERNEL_OP_attention_s8, (pq_isa)isa);
         if (kernel != NULL) {
             const plan p = make_plan(kernel, exec->num_threads, args);
-            most = max_size(most, plan_size(&p, exec->num_threads));
+            most = pq_max_size(most, plan_size(&p, exec->num_threads));
         }
     }
     return most;

@@ -11,6 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "core/sizes.h"
 #include "pyquant/attention.h"
 
 /* Queries [begin, end) of one query head. */
@@ -40,10 +41,6 @@ struct pq_attention_s8_kernel {
 void pq_attention_s8_ref_rows(const pq_attention_args *args, const pq_attention_rows *rows,
                               void *scratch, const pq_attention_trace *trace);
 size_t pq_attention_s8_ref_scratch(const pq_attention_args *args);
-
-static inline size_t pq_round_up(size_t n, size_t step) {
-    return (n + step - 1) / step * step;
-}
 
 static inline ptrdiff_t pq_token_offset(pq_strides strides, size_t batch, size_t group, size_t head,
                                         size_t token) {

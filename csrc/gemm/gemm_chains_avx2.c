@@ -29,10 +29,6 @@ typedef struct rows_of_x {
     int32_t *negatives;
 } rows_of_x;
 
-static size_t min_size(size_t a, size_t b) {
-    return a < b ? a : b;
-}
-
 /* The sum of eight sums of bytes, below 2^31 for any k that fits the check of accumulators. */
 INLINE int32_t sum_u64x4(__m256i v) {
     const __m128i two = _mm_add_epi64(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
@@ -236,13 +232,14 @@ static void run_panels(const pq_gemm_weights *weights, const pq_gemm_block *bloc
                           .sums = sums + p * (b->sums == 0 ? TILE : b->rows * COLUMNS)};
     }
     for (size_t i = 0; i < block->rows; i += ROWS) {
-        const size_t rows = min_size(ROWS, block->rows - i);
+        const size_t rows = pq_min_size(ROWS, block->rows - i);
         tile(rows, panels, c == 0, x->bytes + i * 2 * x->half, x->half, x->negatives + i, walks);
         for (size_t p = 0; p < panels; p++) {
             const size_t column = j + p * COLUMNS;
             if (last) {
                 pq_gemm_finish_tile(weights, block, i, rows, column,
-                                    min_size(COLUMNS, block->column_end - column), walks[p].sums);
+                                    pq_min_size(COLUMNS, block->column_end - column),
+                                    walks[p].sums);
             }
             /* Sums of a tile that is finished at once stay in one place, in L1. */
             walks[p].sums += b->sums == 0 ? 0 : TILE;
@@ -277,7 +274,7 @@ static void run(const pq_gemm_weights *weights, const pq_gemm_block *block, void
     for (size_t c = 0; c < cuts; c++) {
         const size_t begin = c * b->k;
         split_rows(weights->k == 0 ? NULL : block->x + begin, block->ldx, block->rows,
-                   min_size(b->k, weights->k - begin), &x);
+                   pq_min_size(b->k, weights->k - begin), &x);
         int32_t *sums = all;
         size_t j = block->column_begin;
         while (j < block->column_end) {

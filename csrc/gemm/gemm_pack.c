@@ -26,7 +26,7 @@ static size_t reserve(layout *l, size_t count, size_t size) {
 
 pq_gemm_weights *pq_gemm_allocate(const struct pq_gemm_s8s8_kernel *kernel, size_t n, size_t k,
                                   size_t panel_size, size_t extra_size) {
-    const size_t columns = pq_gemm_round_up(n, kernel->column_tile);
+    const size_t columns = pq_round_up(n, kernel->column_tile);
     layout l = {0, false};
     reserve(&l, 1, sizeof(pq_gemm_weights));
     const size_t panels = reserve(&l, columns / kernel->column_tile, panel_size);

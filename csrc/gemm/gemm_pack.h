@@ -7,10 +7,6 @@
 
 #include "gemm/gemm_s8s8_kernel.h"
 
-static inline size_t pq_gemm_round_up(size_t value, size_t unit) {
-    return value % unit == 0 ? value : value + (unit - value % unit);
-}
-
 /* One zeroed block (padding is columns and k of zeros) with everything that the struct points to,
  * each 64-byte aligned: ceil(n / column_tile) panels of panel_size bytes, extra_size bytes for what
  * the kernel wants besides, and the arrays of columns. NULL if it does not fit in memory. */
@@ -22,8 +18,8 @@ pq_gemm_weights *pq_gemm_allocate(const struct pq_gemm_s8s8_kernel *kernel, size
 void pq_gemm_pack_column(pq_gemm_weights *weights, const pq_gemm_pack_args *args, size_t j,
                          int64_t weight_sum);
 
-/* The rules that do not depend on the type of weights. Of args they read n, bias, multiplier, shift,
- * x_zero_point, y_type and out; `op` begins the sentence. */
+/* The rules that do not depend on the type of weights. Of args they read n, bias, multiplier,
+ * shift, x_zero_point, y_type and out; `op` begins the sentence. */
 PQ_NODISCARD pq_status pq_gemm_check_constants(const pq_exec *exec, const char *op,
                                                const pq_gemm_pack_args *args);
 /* That no accumulator of column j can leave int32; weight_size is the sum of |w|, below 2^55. */

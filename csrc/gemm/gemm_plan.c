@@ -8,22 +8,9 @@
 /* k is cut in multiples of this: a cut costs a pass of the sums through memory. */
 #define K_UNIT ((size_t)64)
 
-static size_t min_size(size_t a, size_t b) {
-    return a < b ? a : b;
-}
-
-static size_t max_size(size_t a, size_t b) {
-    return a > b ? a : b;
-}
-
-static size_t blocks(size_t count, size_t size) {
-    assert(size > 0);
-    return count / size + (count % size != 0);
-}
-
 /* As many whole units as fit in `size`, at least one. */
 static size_t whole(size_t size, size_t unit) {
-    return max_size(size / unit, 1) * unit;
+    return pq_max_size(size / unit, 1) * unit;
 }
 
 /* Shares of L2, the cache that a core has to itself:
@@ -38,17 +25,17 @@ static size_t whole(size_t size, size_t unit) {
 pq_gemm_blocking pq_gemm_blocking_of(const struct pq_gemm_s8s8_kernel *kernel, size_t n, size_t k) {
     enum { MANY = 8 };
     const size_t known = pq_cpu_caches().l2;
-    const size_t l2 = max_size((size_t)1 << 15, min_size(known, (size_t)1 << 22));
+    const size_t l2 = pq_max_size((size_t)1 << 15, pq_min_size(known, (size_t)1 << 22));
     const size_t panel = kernel->column_tile * kernel->w_bytes;
     const size_t tile = kernel->row_tile * kernel->x_bytes;
     const size_t most = whole(l2 / 2 / (panel + MANY * tile), K_UNIT);
-    const size_t cuts = max_size(blocks(k, most), 1);
-    pq_gemm_blocking b = {.k = whole(blocks(k, cuts) + K_UNIT - 1, K_UNIT)};
-    b.rows = whole(min_size(l2 / 2 / (b.k * kernel->x_bytes), 1024), kernel->row_tile);
+    const size_t cuts = pq_max_size(pq_ceil_div(k, most), 1);
+    pq_gemm_blocking b = {.k = whole(pq_ceil_div(k, cuts) + K_UNIT - 1, K_UNIT)};
+    b.rows = whole(pq_min_size(l2 / 2 / (b.k * kernel->x_bytes), 1024), kernel->row_tile);
     b.read_columns = whole(l2 / 4 / sizeof(int32_t) / b.rows, kernel->column_tile);
     b.columns = b.read_columns;
     if (cuts == 1) {
-        b.columns = max_size(whole(n + kernel->column_tile - 1, kernel->column_tile), b.columns);
+        b.columns = pq_max_size(whole(n + kernel->column_tile - 1, kernel->column_tile), b.columns);
     } else {
         b.sums = b.rows * b.columns;
     }
@@ -63,13 +50,14 @@ static size_t macs(size_t m, size_t n, size_t k) {
 
 /* Half of `size`, a multiple of `tile`, at least one tile. */
 static size_t halve(size_t size, size_t tile) {
-    const size_t half = blocks(size / 2, tile) * tile;
-    return half < size && half > 0 ? half : min_size(size, tile);
+    const size_t half = pq_ceil_div(size / 2, tile) * tile;
+    return half < size && half > 0 ? half : pq_min_size(size, tile);
 }
 
 /* The most equal cut of `count` into as many blocks as `size` makes, in whole tiles. */
 static size_t balance(size_t count, size_t size, size_t tile) {
-    return min_size(blocks(blocks(count, blocks(count, size)), tile) * tile, size);
+    return pq_min_size(pq_ceil_div(pq_ceil_div(count, pq_ceil_div(count, size)), tile) * tile,
+                       size);
 }
 
 /* Halves the longer side: a block reads (and may widen) rows + columns for rows * columns products.
@@ -87,11 +75,11 @@ static bool cut(pq_gemm_plan *p, const struct pq_gemm_s8s8_kernel *kernel) {
 pq_gemm_plan pq_gemm_plan_of(const pq_gemm_weights *weights, size_t m, size_t max_columns,
                              int threads) {
     const struct pq_gemm_s8s8_kernel *kernel = weights->kernel;
-    const size_t n = weights->n, depth = max_size(weights->k, 1);
-    const size_t columns = min_size(weights->blocking.columns, max_columns);
-    pq_gemm_plan p = {.rows = min_size(m, weights->blocking.rows),
-                      .columns =
-                          min_size(columns, blocks(n, kernel->column_tile) * kernel->column_tile)};
+    const size_t n = weights->n, depth = pq_max_size(weights->k, 1);
+    const size_t columns = pq_min_size(weights->blocking.columns, max_columns);
+    pq_gemm_plan p = {
+        .rows = pq_min_size(m, weights->blocking.rows),
+        .columns = pq_min_size(columns, pq_ceil_div(n, kernel->column_tile) * kernel->column_tile)};
     while (macs(p.rows, p.columns, depth) > kernel->block_macs && cut(&p, kernel)) {
     }
     while (macs(p.rows, p.columns, depth) > kernel->block_macs && p.rows > 1) {
@@ -100,12 +88,12 @@ pq_gemm_plan pq_gemm_plan_of(const pq_gemm_weights *weights, size_t m, size_t ma
     /* Three blocks a thread bound the wait for the last one to a third. */
     const bool share = threads > 1 && macs(m, n, depth) > 2 * THREAD_MACS;
     const size_t wanted = share ? 3 * (size_t)threads : 1;
-    while (blocks(m, p.rows) * blocks(n, p.columns) < wanted && cut(&p, kernel)) {
+    while (pq_ceil_div(m, p.rows) * pq_ceil_div(n, p.columns) < wanted && cut(&p, kernel)) {
     }
-    p.rows = balance(m, p.rows, min_size(p.rows, kernel->row_tile));
+    p.rows = balance(m, p.rows, pq_min_size(p.rows, kernel->row_tile));
     p.columns = balance(n, p.columns, kernel->column_tile);
-    p.row_blocks = blocks(m, p.rows);
-    p.column_blocks = blocks(n, p.columns);
+    p.row_blocks = pq_ceil_div(m, p.rows);
+    p.column_blocks = pq_ceil_div(n, p.columns);
     const size_t block = macs(p.rows, p.columns, depth);
     assert(block > 0);
     p.grain = block < THREAD_MACS ? THREAD_MACS / block : 1;

@@ -18,10 +18,6 @@ enum {
     QUAD_SIZE = 2 * COLUMNS /* bytes of four k of a panel */
 };
 
-static size_t min_size(size_t a, size_t b) {
-    return a < b ? a : b;
-}
-
 static __attribute__((noinline)) void multiply(size_t rows, const pq_dot_tile *tile) {
     pq_dot_rows(rows, PQ_DOT_S8S4, tile);
 }
@@ -50,7 +46,7 @@ static void sum_groups(const pq_gemm_s8s4_groups *groups, size_t panel, size_t r
                        int32_t *sums) {
     for (size_t k = begin; k < end;) {
         const size_t group = k / groups->size;
-        const size_t next = min_size((group + 1) * groups->size, end);
+        const size_t next = pq_min_size((group + 1) * groups->size, end);
         const uint8_t *factor = groups->multiplier + (panel * groups->count + group) * COLUMNS;
         int32_t sum[TILE];
         pq_gemm_sum_tile(multiply, rows, x + (k - begin), ldx, w + (k - begin) / 4 * QUAD_SIZE,
@@ -68,7 +64,7 @@ static void run_panel(const pq_gemm_weights *weights, const pq_gemm_block *block
     const size_t panel = j / COLUMNS;
     const int8_t *w = weights->panels + panel * weights->panel_size + begin / 4 * QUAD_SIZE;
     for (size_t row = 0; row < block->rows; row += ROWS) {
-        const size_t rows = min_size(ROWS, block->rows - row);
+        const size_t rows = pq_min_size(ROWS, block->rows - row);
         const int8_t *x = block->x == NULL ? NULL : block->x + row * block->ldx + begin;
         if (groups->scaled && end > begin) {
             sum_groups(groups, panel, rows, x, block->ldx, w, begin, end, sums);
@@ -78,7 +74,7 @@ static void run_panel(const pq_gemm_weights *weights, const pq_gemm_block *block
         }
         if (last) {
             pq_gemm_finish_tile(weights, block, row, rows, j,
-                                min_size(COLUMNS, block->column_end - j), sums);
+                                pq_min_size(COLUMNS, block->column_end - j), sums);
         }
         /* Sums of a tile that is finished at once stay in one place, in L1. */
         sums += first && last ? 0 : TILE;
@@ -89,7 +85,7 @@ static void run(const pq_gemm_weights *weights, const pq_gemm_block *block, void
     const pq_gemm_blocking *b = &weights->blocking;
     size_t begin = 0;
     do { /* once for k = 0 too: y is then the bias */
-        const size_t end = min_size(begin + b->k, weights->k);
+        const size_t end = pq_min_size(begin + b->k, weights->k);
         int32_t *sums = workspace;
         for (size_t j = block->column_begin; j < block->column_end; j += COLUMNS) {
             run_panel(weights, block, j, begin, end, sums);

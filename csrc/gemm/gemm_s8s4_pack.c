@@ -15,7 +15,7 @@ static void pack_plain(pq_gemm_weights *weights, const uint8_t *w) {
 static void pack_lanes(pq_gemm_weights *weights, const uint8_t *w, bool signed_halves) {
     const int offset = signed_halves ? 0 : 8;
     const size_t tile = weights->kernel->column_tile, lanes = weights->kernel->lanes;
-    const size_t panels = pq_gemm_round_up(weights->n, tile) / tile;
+    const size_t panels = pq_round_up(weights->n, tile) / tile;
     uint8_t *const out = (uint8_t *)weights->panels;
     memset(out, offset * 0x11, panels * weights->panel_size); /* weights of 0 */
     for (size_t j = 0; j < weights->n; j++) {
@@ -36,7 +36,7 @@ static void pack_lanes(pq_gemm_weights *weights, const uint8_t *w, bool signed_h
 static void pack_multipliers(pq_gemm_weights *weights, const uint8_t *given, size_t count,
                              uint8_t *out) {
     const size_t tile = weights->kernel->column_tile;
-    memset(out, 1, pq_gemm_round_up(weights->n, tile) * count);
+    memset(out, 1, pq_round_up(weights->n, tile) * count);
     for (size_t j = 0; given != NULL && j < weights->n; j++) {
         for (size_t g = 0; g < count; g++) {
             out[(j / tile * count + g) * tile + j % tile] = given[j * count + g];
@@ -93,7 +93,7 @@ static size_t longest_chain(const pq_gemm_s8s4_pack_args *args, size_t group_siz
 }
 
 static bool panel_bytes(const struct pq_gemm_s8s8_kernel *kernel, size_t k, size_t *size) {
-    const size_t row = kernel->lanes == 1 ? pq_s4_row_size(k) : pq_gemm_round_up(k, 4) / 2;
+    const size_t row = kernel->lanes == 1 ? pq_s4_row_size(k) : pq_round_up(k, 4) / 2;
     return pq_mul_size(row, kernel->column_tile, size);
 }
 
@@ -105,7 +105,7 @@ pq_status pq_gemm_s8s4_pack_for(const pq_exec *exec, const struct pq_gemm_s8s4_k
         return status;
     }
     const size_t count = args->group_size == 0 ? 1 : pq_s4_groups(args->k, args->group_size);
-    const size_t columns = pq_gemm_round_up(args->n, kernel->gemm.column_tile);
+    const size_t columns = pq_round_up(args->n, kernel->gemm.column_tile);
     size_t panel_size, extra_size;
     pq_gemm_weights *packed = NULL;
     if (panel_bytes(&kernel->gemm, args->k, &panel_size) &&
@@ -119,7 +119,7 @@ pq_status pq_gemm_s8s4_pack_for(const pq_exec *exec, const struct pq_gemm_s8s4_k
     }
     pq_gemm_s8s4_groups *groups = packed->extra;
     uint8_t *const factor = (uint8_t *)(groups + 1);
-    const size_t whole = args->k == 0 ? 4 : pq_gemm_round_up(args->k, 4);
+    const size_t whole = args->k == 0 ? 4 : pq_round_up(args->k, 4);
     *groups = (pq_gemm_s8s4_groups){
         .size = count > 1 ? args->group_size : whole,
         .count = count,

@@ -17,10 +17,6 @@ typedef struct task {
     size_t product_size;
 } task;
 
-static size_t min_size(size_t a, size_t b) {
-    return a < b ? a : b;
-}
-
 /* Blocks of the same columns follow one another: they share weights, the larger operand. */
 static void run_blocks(void *pointer, size_t begin, size_t end, int slot) {
     const task *t = pointer;
@@ -32,9 +28,9 @@ static void run_blocks(void *pointer, size_t begin, size_t end, int slot) {
         const size_t row = i % t->plan.row_blocks * t->plan.rows;
         const size_t column = i / t->plan.row_blocks * t->plan.columns;
         const pq_gemm_block block = {
-            .rows = min_size(t->plan.rows, t->m - row),
+            .rows = pq_min_size(t->plan.rows, t->m - row),
             .column_begin = column,
-            .column_end = min_size(column + t->plan.columns, n),
+            .column_end = pq_min_size(column + t->plan.columns, n),
             .x = t->x == NULL ? NULL : t->x + row * t->ldx,
             .ldx = t->ldx,
             .y = t->y + (row * t->ldy + column) * y_element,

@@ -78,10 +78,6 @@ static void tile_tail(size_t rows, const int8_t *x, size_t ldx, const int8_t *w,
     tile_rows(rows, false, padded, 4, w, 1, sums);
 }
 
-static size_t min_size(size_t a, size_t b) {
-    return a < b ? a : b;
-}
-
 /* One panel of 64 columns against all rows of the block, k in [begin, end). */
 static void run_panel(const pq_gemm_weights *weights, const pq_gemm_block *block, size_t j,
                       size_t k_begin, size_t k_end, int32_t *sums) {
@@ -89,7 +85,7 @@ static void run_panel(const pq_gemm_weights *weights, const pq_gemm_block *block
     const int8_t *w = weights->panels + j / COLUMNS * weights->panel_size + k_begin * COLUMNS;
     const size_t groups = (k_end - k_begin) / 4, tail = (k_end - k_begin) % 4;
     for (size_t row = 0; row < block->rows; row += ROWS) {
-        const size_t rows = min_size(ROWS, block->rows - row);
+        const size_t rows = pq_min_size(ROWS, block->rows - row);
         const int8_t *x = block->x == NULL ? NULL : block->x + row * block->ldx + k_begin;
         tile_rows(rows, first, x, block->ldx, w, groups, sums);
         if (tail > 0) {
@@ -97,7 +93,7 @@ static void run_panel(const pq_gemm_weights *weights, const pq_gemm_block *block
         }
         if (last) {
             pq_gemm_finish_tile(weights, block, row, rows, j,
-                                min_size(COLUMNS, block->column_end - j), COLUMNS, sums);
+                                pq_min_size(COLUMNS, block->column_end - j), COLUMNS, sums);
         }
         /* Sums of a tile that is finished at once stay in one place, in L1. */
         sums += first && last ? 0 : TILE;
@@ -108,7 +104,7 @@ static void run(const pq_gemm_weights *weights, const pq_gemm_block *block, void
     const pq_gemm_blocking *b = &weights->blocking;
     size_t k_begin = 0;
     do { /* once for k = 0 too: y is then the bias */
-        const size_t k_end = min_size(k_begin + b->k, weights->k);
+        const size_t k_end = pq_min_size(k_begin + b->k, weights->k);
         int32_t *sums = workspace;
         for (size_t j = block->column_begin; j < block->column_end; j += COLUMNS) {
             run_panel(weights, block, j, k_begin, k_end, sums);

@@ -22,6 +22,7 @@
 #ifndef PYQUANT_GEMM_GEMM_S8S8_KERNEL_H
 #define PYQUANT_GEMM_GEMM_S8S8_KERNEL_H
 
+#include "core/sizes.h"
 #include "pyquant/cpu.h"
 #include "pyquant/gemm.h"
 
@@ -51,7 +52,7 @@ struct pq_gemm_s8s8_kernel {
     size_t row_tile, column_tile, k_group, lanes;
     int32_t x_offset;
     size_t x_bytes, w_bytes; /* an x and a weight where the loop over k reads them: 2 if widened */
-    size_t block_macs; /* multiply-adds of a block that surely take under 10 ms */
+    size_t block_macs;       /* multiply-adds of a block that surely take under 10 ms */
     size_t (*workspace)(const pq_gemm_blocking *blocking); /* bytes, 64-byte aligned */
     /* `block` is within weights->blocking, and `workspace` as large as that asks for. */
     void (*run)(const pq_gemm_weights *weights, const pq_gemm_block *block, void *workspace);

@@ -6,10 +6,6 @@
 
 enum { ROWS = PQ_DOT_ROWS, COLUMNS = PQ_DOT_COLUMNS, TILE = PQ_GEMM_NEON_TILE };
 
-static size_t min_size(size_t a, size_t b) {
-    return a < b ? a : b;
-}
-
 static __attribute__((noinline)) void multiply(size_t rows, const pq_dot_tile *tile) {
     pq_dot_rows(rows, PQ_DOT_S8, tile);
 }
@@ -20,13 +16,13 @@ static void run_panel(const pq_gemm_weights *weights, const pq_gemm_block *block
     const bool first = k_begin == 0, last = k_end == weights->k;
     const int8_t *w = weights->panels + j / COLUMNS * weights->panel_size + k_begin * COLUMNS;
     for (size_t row = 0; row < block->rows; row += ROWS) {
-        const size_t rows = min_size(ROWS, block->rows - row);
+        const size_t rows = pq_min_size(ROWS, block->rows - row);
         const int8_t *x = block->x == NULL ? NULL : block->x + row * block->ldx + k_begin;
         pq_gemm_sum_tile(multiply, rows, x, block->ldx, w, k_end - k_begin,
                          first ? pq_dot_zeros : sums, first ? 0 : COLUMNS, sums);
         if (last) {
             pq_gemm_finish_tile(weights, block, row, rows, j,
-                                min_size(COLUMNS, block->column_end - j), sums);
+                                pq_min_size(COLUMNS, block->column_end - j), sums);
         }
         /* Sums of a tile that is finished at once stay in one place, in L1. */
         sums += first && last ? 0 : TILE;
@@ -37,7 +33,7 @@ static void run(const pq_gemm_weights *weights, const pq_gemm_block *block, void
     const pq_gemm_blocking *b = &weights->blocking;
     size_t k_begin = 0;
     do { /* once for k = 0 too: y is then the bias */
-        const size_t k_end = min_size(k_begin + b->k, weights->k);
+        const size_t k_end = pq_min_size(k_begin + b->k, weights->k);
         int32_t *sums = workspace;
         for (size_t j = block->column_begin; j < block->column_end; j += COLUMNS) {
             run_panel(weights, block, j, k_begin, k_end, sums);

@@ -51,7 +51,7 @@ pq_status pq_gemm_s8s8_pack_for(const pq_exec *exec, const struct pq_gemm_s8s8_k
     }
     size_t panel_size;
     pq_gemm_weights *packed = NULL;
-    if (pq_mul_size(pq_gemm_round_up(args->k, kernel->k_group), kernel->column_tile, &panel_size)) {
+    if (pq_mul_size(pq_round_up(args->k, kernel->k_group), kernel->column_tile, &panel_size)) {
         packed = pq_gemm_allocate(kernel, args->n, args->k, panel_size, 0);
     }
     if (packed == NULL) {

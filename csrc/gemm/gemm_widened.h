@@ -31,10 +31,6 @@ typedef struct pq_gemm_widened_scratch {
     size_t panel_sums; /* of the sums */
 } pq_gemm_widened_scratch;
 
-static inline size_t pq_gemm_min(size_t a, size_t b) {
-    return a < b ? a : b;
-}
-
 /* One panel against all rows of the block, k in [begin, end). */
 static inline void pq_gemm_widened_panel(const pq_gemm_widened *how, const pq_gemm_weights *weights,
                                          const pq_gemm_block *block, size_t j, size_t k_begin,
@@ -48,7 +44,7 @@ static inline void pq_gemm_widened_panel(const pq_gemm_widened *how, const pq_ge
     }
     int32_t *sums = s->sums + (j - block->column_begin) / columns * s->panel_sums;
     for (size_t i = 0; i < block->rows; i += how->row_tile) {
-        const size_t rows = pq_gemm_min(how->row_tile, block->rows - i);
+        const size_t rows = pq_min_size(how->row_tile, block->rows - i);
         const int16_t *x = s->x + i * s->stride;
         if (narrow) {
             how->tile_narrow(rows, first, x, s->stride, w, pairs, sums);
@@ -56,7 +52,7 @@ static inline void pq_gemm_widened_panel(const pq_gemm_widened *how, const pq_ge
             how->tile(rows, first, x, s->stride, s->w, pairs, sums);
         }
         if (last) {
-            how->finish(weights, block, i, rows, j, pq_gemm_min(columns, block->column_end - j),
+            how->finish(weights, block, i, rows, j, pq_min_size(columns, block->column_end - j),
                         sums);
         }
         /* Sums of a tile that is finished at once stay in one place, in L1. */
@@ -102,7 +98,7 @@ static inline void pq_gemm_widened_run(const pq_gemm_widened *how, const pq_gemm
     };
     size_t k_begin = 0;
     do { /* once for k = 0 too: y is then the bias */
-        const size_t k_end = pq_gemm_min(k_begin + b->k, weights->k);
+        const size_t k_end = pq_min_size(k_begin + b->k, weights->k);
         if (k_end > k_begin) {
             pq_gemm_widened_rows(how, block, k_begin, k_end, &s);
         }
