@@ -175,14 +175,6 @@ static void pack_panel(pq_gemm_weights *weights, const pq_gemm_pack_args *args, 
     }
 }
 
-static int64_t column_sum(const pq_gemm_pack_args *args, size_t j) {
-    int64_t sum = 0;
-    for (size_t p = 0; p < args->k; p++) {
-        sum += args->w[j * args->k + p];
-    }
-    return sum;
-}
-
 /* The struct, and the arrays of chains behind it. */
 typedef struct extra {
     pq_gemm_chains chains;
@@ -203,10 +195,10 @@ static pq_gemm_weights *pack(const struct pq_gemm_chains_kernel *kernel,
     }
     planner plan;
     void *block = make_planner(&plan, step / 4);
-    pq_gemm_weights *weights = block == NULL ? NULL
-                                             : pq_gemm_allocate(&kernel->gemm, args->n, args->k,
-                                                                group_count * PQ_GEMM_CHAIN_GROUP,
-                                                                sizeof(extra) + cuts + orders);
+    pq_gemm_weights *weights =
+        block == NULL ? NULL
+                      : pq_gemm_allocate(&kernel->gemm, args, group_count * PQ_GEMM_CHAIN_GROUP,
+                                         sizeof(extra) + cuts + orders);
     if (weights != NULL) {
         extra *e = weights->extra;
         uint16_t *order = (uint16_t *)(void *)((char *)e->cuts + cuts);
@@ -233,12 +225,7 @@ pq_status pq_gemm_chains_pack_for(const pq_exec *exec, const struct pq_gemm_chai
         return pq_fail(exec, PQ_ERR_NOMEM, "gemm_s8s8: no memory to pack weights of %zu x %zu",
                        args->n, args->k);
     }
-    packed->x_zero_point = args->x_zero_point;
-    packed->y_type = args->y_type;
-    packed->out = args->out;
-    for (size_t j = 0; j < args->n; j++) {
-        pq_gemm_pack_column(packed, args, j, column_sum(args, j));
-    }
+    pq_gemm_pack_columns(packed, args);
     *weights = packed;
     return PQ_OK;
 }

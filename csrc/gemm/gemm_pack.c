@@ -24,8 +24,10 @@ static size_t reserve(layout *l, size_t count, size_t size) {
     return begin;
 }
 
-pq_gemm_weights *pq_gemm_allocate(const struct pq_gemm_s8s8_kernel *kernel, size_t n, size_t k,
-                                  size_t panel_size, size_t extra_size) {
+pq_gemm_weights *pq_gemm_allocate(const struct pq_gemm_s8s8_kernel *kernel,
+                                  const pq_gemm_pack_args *args, size_t panel_size,
+                                  size_t extra_size) {
+    const size_t n = args->n, k = args->k;
     const size_t columns = pq_round_up(n, kernel->column_tile);
     layout l = {0, false};
     reserve(&l, 1, sizeof(pq_gemm_weights));
@@ -47,6 +49,9 @@ pq_gemm_weights *pq_gemm_allocate(const struct pq_gemm_s8s8_kernel *kernel, size
         .kernel = kernel,
         .n = n,
         .k = k,
+        .x_zero_point = args->x_zero_point,
+        .y_type = args->y_type,
+        .out = args->out,
         .blocking = pq_gemm_blocking_of(kernel, n, k),
         .plain_bias = (int32_t *)(void *)(base + plain_bias),
         .plain_multiplier = (int32_t *)(void *)(base + plain_multiplier),
@@ -113,6 +118,16 @@ void pq_gemm_pack_column(pq_gemm_weights *weights, const pq_gemm_pack_args *args
     memcpy(&weights->bias[j], &folded, sizeof folded);
     if (args->y_type != PQ_S32) {
         pack_requantization(weights, j, args->multiplier[j], args->shift[j]);
+    }
+}
+
+void pq_gemm_pack_columns(pq_gemm_weights *weights, const pq_gemm_pack_args *args) {
+    for (size_t j = 0; j < args->n; j++) {
+        int64_t sum = 0;
+        for (size_t p = 0; p < args->k; p++) {
+            sum += args->w[j * args->k + p];
+        }
+        pq_gemm_pack_column(weights, args, j, sum);
     }
 }
 

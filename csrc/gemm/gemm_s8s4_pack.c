@@ -100,6 +100,7 @@ static bool panel_bytes(const struct pq_gemm_s8s8_kernel *kernel, size_t k, size
 pq_status pq_gemm_s8s4_pack_for(const pq_exec *exec, const struct pq_gemm_s8s4_kernel *kernel,
                                 const pq_gemm_s8s4_pack_args *args, pq_gemm_weights **weights) {
     *weights = NULL;
+    const pq_gemm_pack_args common = pq_gemm_s8s4_common(args);
     const pq_status status = pq_gemm_s8s4_check(exec, args);
     if (status != PQ_OK) {
         return status;
@@ -110,7 +111,7 @@ pq_status pq_gemm_s8s4_pack_for(const pq_exec *exec, const struct pq_gemm_s8s4_k
     pq_gemm_weights *packed = NULL;
     if (panel_bytes(&kernel->gemm, args->k, &panel_size) &&
         pq_mul_size(columns, count, &extra_size) && extra_size < PTRDIFF_MAX) {
-        packed = pq_gemm_allocate(&kernel->gemm, args->n, args->k, panel_size,
+        packed = pq_gemm_allocate(&kernel->gemm, &common, panel_size,
                                   sizeof(pq_gemm_s8s4_groups) + extra_size);
     }
     if (packed == NULL) {
@@ -126,9 +127,6 @@ pq_status pq_gemm_s8s4_pack_for(const pq_exec *exec, const struct pq_gemm_s8s4_k
         .multiplier = factor,
         .scaled = args->group_size != 0,
     };
-    packed->x_zero_point = args->x_zero_point;
-    packed->y_type = args->y_type;
-    packed->out = args->out;
     if (args->k > 0) {
         if (kernel->gemm.lanes == 1) {
             pack_plain(packed, args->w);
@@ -138,7 +136,6 @@ pq_status pq_gemm_s8s4_pack_for(const pq_exec *exec, const struct pq_gemm_s8s4_k
         groups->chain = longest_chain(args, groups->size);
     }
     pack_multipliers(packed, args->group_multiplier, count, factor);
-    const pq_gemm_pack_args common = pq_gemm_s8s4_common(args);
     for (size_t j = 0; j < args->n; j++) {
         pq_gemm_pack_column(packed, &common, j, column_sum(args, groups, j));
     }

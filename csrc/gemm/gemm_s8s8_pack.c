@@ -13,14 +13,6 @@ static void pack_panels(pq_gemm_weights *weights, const int8_t *w) {
     }
 }
 
-static int64_t column_sum(const pq_gemm_pack_args *args, size_t j) {
-    int64_t sum = 0;
-    for (size_t p = 0; p < args->k; p++) {
-        sum += args->w[j * args->k + p];
-    }
-    return sum;
-}
-
 /* Chains where they save multiplies: less than that is not worth their order of k. Else NULL. */
 static pq_status pack_chains(const pq_exec *exec, const struct pq_gemm_chains_kernel *kernel,
                              const pq_gemm_pack_args *args, pq_gemm_weights **weights) {
@@ -36,39 +28,32 @@ static pq_status pack_chains(const pq_exec *exec, const struct pq_gemm_chains_ke
     return PQ_OK;
 }
 
-pq_status pq_gemm_s8s8_pack_for(const pq_exec *exec, const struct pq_gemm_s8s8_kernel *kernel,
-                                const pq_gemm_pack_args *args, pq_gemm_weights **weights) {
-    *weights = NULL;
-    const pq_status status = pq_gemm_s8s8_check(exec, args);
-    if (status != PQ_OK) {
-        return status;
-    }
-    if (kernel->chains != NULL && args->k > 0) {
-        const pq_status packed = pack_chains(exec, kernel->chains, args, weights);
-        if (packed != PQ_OK || *weights != NULL) {
-            return packed;
-        }
-    }
+static pq_status pack_plain(const pq_exec *exec, const struct pq_gemm_s8s8_kernel *kernel,
+                            const pq_gemm_pack_args *args, pq_gemm_weights **weights) {
     size_t panel_size;
     pq_gemm_weights *packed = NULL;
     if (pq_mul_size(pq_round_up(args->k, kernel->k_group), kernel->column_tile, &panel_size)) {
-        packed = pq_gemm_allocate(kernel, args->n, args->k, panel_size, 0);
+        packed = pq_gemm_allocate(kernel, args, panel_size, 0);
     }
     if (packed == NULL) {
         return pq_fail(exec, PQ_ERR_NOMEM, "gemm_s8s8: no memory to pack weights of %zu x %zu",
                        args->n, args->k);
     }
-    packed->x_zero_point = args->x_zero_point;
-    packed->y_type = args->y_type;
-    packed->out = args->out;
     if (args->k > 0) {
         pack_panels(packed, args->w);
     }
-    for (size_t j = 0; j < args->n; j++) {
-        pq_gemm_pack_column(packed, args, j, column_sum(args, j));
-    }
+    pq_gemm_pack_columns(packed, args);
     *weights = packed;
     return PQ_OK;
+}
+
+pq_status pq_gemm_s8s8_pack_for(const pq_exec *exec, const struct pq_gemm_s8s8_kernel *kernel,
+                                const pq_gemm_pack_args *args, pq_gemm_weights **weights) {
+    *weights = NULL;
+    const bool chains = kernel->chains != NULL && args->k > 0 && !args->once;
+    const pq_status status =
+        chains ? pack_chains(exec, kernel->chains, args, weights) : pq_gemm_s8s8_check(exec, args);
+    return status != PQ_OK || *weights != NULL ? status : pack_plain(exec, kernel, args, weights);
 }
 
 pq_status pq_gemm_s8s8_pack(const pq_exec *exec, const pq_gemm_pack_args *args,

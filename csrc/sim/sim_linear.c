@@ -100,7 +100,8 @@ static pq_status pack_s8(const pq_exec *exec, const linear *l, pq_gemm_weights *
                                     .shift = l->shift,
                                     .x_zero_point = l->x_q.zero_point,
                                     .y_type = pq_sim_type(l->y_q),
-                                    .out = pq_sim_clamp(l->y_q)};
+                                    .out = pq_sim_clamp(l->y_q),
+                                    .once = true};
     return pq_gemm_s8s8_pack(exec, &pack, weights);
 }
 

@@ -46,6 +46,7 @@ typedef struct pq_gemm_pack_args {
     int32_t x_zero_point;      /* in [-128, 127] */
     pq_dtype y_type;           /* PQ_S8, PQ_S16 or PQ_S32 */
     pq_clamp out;              /* ignored for PQ_S32 */
+    bool once;                 /* for one product: packing does not look for what many repay */
 } pq_gemm_pack_args;
 
 /* Checks every constant and packs for the best eligible kernel. PQ_ERR_VALUE (a multiplier, shift,
