@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import goals, results
-from benchmarks.workload import OURS
+from benchmarks.workload import OURS, WORKLOADS
 
 __all__ = ["main", "markdown"]
 
@@ -53,8 +53,6 @@ def markdown(documents: Sequence[Document], pictures: Sequence[str] = ()) -> str
 
 
 def _order(workload: str) -> tuple[int, str]:
-    from benchmarks.run import WORKLOADS
-
     return (WORKLOADS.index(workload) if workload in WORKLOADS else len(WORKLOADS), workload)
 
 

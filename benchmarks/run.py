@@ -22,13 +22,12 @@ from typing import Any, cast
 
 from benchmarks import harness, machine, results
 from benchmarks.probe import Probe
-from benchmarks.workload import OURS, Settings, Workload
+from benchmarks.workload import OURS, WORKLOADS, Settings, Workload
 
-__all__ = ["WORKLOADS", "main", "measure"]
+__all__ = ["main", "measure"]
 
 # Loggers of peers that warn of their own future.
 CHATTY = ("torchao", "torch.utils._pytree", "torch.onnx", "onnxscript", "transformers")
-WORKLOADS = ("gemm", "gemm4", "gemv", "attention", "elementwise", "vit")
 
 
 def workload(name: str) -> Workload:

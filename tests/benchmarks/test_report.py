@@ -71,8 +71,8 @@ def test_every_goal_can_be_met_by_some_row() -> None:
     """A goal whose pattern matches no row of its workload would be silently skipped."""
     import fnmatch
 
-    from benchmarks.run import WORKLOADS, workload
-    from benchmarks.workload import Settings
+    from benchmarks.run import workload
+    from benchmarks.workload import WORKLOADS, Settings
 
     names = {name: list(workload(name).rows(Settings())) for name in WORKLOADS}
     for goal in goals.GOALS:

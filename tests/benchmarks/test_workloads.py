@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 
 from benchmarks import results, run
-from benchmarks.workload import Settings
+from benchmarks.workload import WORKLOADS, Settings
 
 pytest.importorskip("torch")
 
 TINY = Settings(peers="torch", tiny=True, seconds=0.05, rounds=(2, 2), sample=0.0002)
 
 
-@pytest.mark.parametrize("name", run.WORKLOADS)
+@pytest.mark.parametrize("name", WORKLOADS)
 def test_workload(name: str) -> None:
     found = run.measure(name, TINY)
     results.check(found)
