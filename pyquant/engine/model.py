@@ -227,7 +227,8 @@ class IntegerModel:
         """Where the time of a run goes: time, multiply-adds, bytes and share of the machine's limit by site.
 
         Arguments as for a call; without any, integers are made up for `batch` samples (default 1). Two sites
-        that run as one pass are one row. Where threads take whole samples, a time is their mean.
+        that run as one pass are one row. Where threads take whole samples, a time is their mean. Products of
+        small weights may pass 100 % of the limit (`Limits`).
 
         Parameters
         ----------

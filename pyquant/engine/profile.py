@@ -32,7 +32,8 @@ class Limits:
     isa : str
         Instruction set of the multiply-adds.
     macs : float
-        Multiply-adds a second, in registers.
+        Multiply-adds a second, in registers, in the form that takes any int8 weights. Products of small
+        weights may pass it: chains of narrow products on AVX2, 4-bit weights (docs/numerics/gemm.md).
     hot, cold : float
         Bytes a second read from as much memory as the activations of a run take (its arena, which stays in
         cache if it fits), and from as much as constants and activations take together.
