@@ -65,10 +65,6 @@ typedef struct pq_s8s4_scratch {
     size_t chain_count;
 } pq_s8s4_scratch;
 
-static inline size_t pq_s8s4_min(size_t a, size_t b) {
-    return a < b ? a : b;
-}
-
 /* Panels that `rows` rows take at once: enough sums to hide the latency of a chain. */
 static inline size_t pq_s8s4_panels(size_t rows) {
     return rows == 1 ? 4 : rows == 2 ? 2 : 1;
@@ -105,8 +101,8 @@ static inline void pq_s8s4_make_chains(const pq_gemm_s8s4_groups *groups, size_t
     s->chain_count = 0;
     for (size_t quad = begin / 4; quad < end_quad;) {
         const size_t group = quad / group_quads, inside = quad % group_quads;
-        const size_t most = pq_s8s4_min(longest - inside % longest, group_quads - inside);
-        const size_t quads = pq_s8s4_min(most, end_quad - quad);
+        const size_t most = pq_min_size(longest - inside % longest, group_quads - inside);
+        const size_t quads = pq_min_size(most, end_quad - quad);
         s->chains[s->chain_count++] = (pq_s8s4_chain){(uint32_t)quads, (uint32_t)group};
         quad += quads;
     }
@@ -153,7 +149,7 @@ static inline void pq_s8s4_run_panels(const pq_s8s4_form *form, const pq_gemm_we
         form->unpack(w, (end - begin + 3) / 4, s->w);
     }
     for (size_t i = 0; i < block->rows; i += PQ_S8S4_ROWS) {
-        const size_t rows = pq_s8s4_min(PQ_S8S4_ROWS, block->rows - i);
+        const size_t rows = pq_min_size(PQ_S8S4_ROWS, block->rows - i);
         o.x = s->x + i * s->x_stride;
         o.offsets = s->offsets + i * s->offset_stride;
         for (size_t p = 0; first && p < panels; p++) {
@@ -162,7 +158,7 @@ static inline void pq_s8s4_run_panels(const pq_s8s4_form *form, const pq_gemm_we
         form->tile(rows, panels, packed, groups->scaled, &o);
         for (size_t p = 0; last && p < panels; p++) {
             const size_t at = j + p * columns;
-            form->finish(weights, block, i, rows, at, pq_s8s4_min(columns, block->column_end - at),
+            form->finish(weights, block, i, rows, at, pq_min_size(columns, block->column_end - at),
                          o.sums + p * s->panel_sums);
         }
         /* Sums of a tile that is finished at once stay in one place, in L1. */
@@ -177,7 +173,7 @@ static inline void pq_s8s4_run(const pq_s8s4_form *form, const pq_gemm_weights *
     pq_s8s4_scratch s = pq_s8s4_lay_out(form, &weights->blocking, workspace);
     size_t begin = 0;
     do { /* once for k = 0 too: y is then the bias */
-        const size_t end = pq_s8s4_min(begin + weights->blocking.k, weights->k);
+        const size_t end = pq_min_size(begin + weights->blocking.k, weights->k);
         if (end > begin) {
             pq_s8s4_make_chains(groups, longest, begin, end, &s);
             pq_s8s4_take_rows(form, block, begin, end, &s);
