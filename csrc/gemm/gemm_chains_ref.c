@@ -3,7 +3,7 @@
 #include <assert.h>
 
 #include "gemm/gemm_chains.h"
-#include "pyquant/rnu.h"
+#include "gemm/gemm_ref.h"
 
 enum { COLUMNS = PQ_GEMM_CHAIN_COLUMNS, LANES = PQ_GEMM_CHAIN_LANES };
 
@@ -52,16 +52,6 @@ static void add_panel(const pq_gemm_weights *weights, const int8_t *x, size_t pa
     }
 }
 
-static void store(void *y, size_t index, pq_dtype type, int32_t value) {
-    if (type == PQ_S8) {
-        ((int8_t *)y)[index] = (int8_t)value;
-    } else if (type == PQ_S16) {
-        ((int16_t *)y)[index] = (int16_t)value;
-    } else {
-        ((int32_t *)y)[index] = value;
-    }
-}
-
 static void run(const pq_gemm_weights *weights, const pq_gemm_block *block, void *workspace) {
     (void)workspace;
     for (size_t i = 0; i < block->rows; i++) {
@@ -72,19 +62,10 @@ static void run(const pq_gemm_weights *weights, const pq_gemm_block *block, void
                 /* bias holds what the zero point adds, modulo 2^32. */
                 const int32_t acc =
                     (int32_t)((uint32_t)(sums[c - j] + row) + (uint32_t)weights->bias[c]);
-                const int32_t value = weights->y_type == PQ_S32
-                                          ? acc
-                                          : pq_requantize(acc, weights->plain_multiplier[c],
-                                                          weights->plain_shift[c], weights->out);
-                store(block->y, i * block->ldy + c - block->column_begin, weights->y_type, value);
+                pq_gemm_ref_finish(weights, block, i, c, acc);
             }
         }
     }
-}
-
-static size_t workspace_size(const pq_gemm_blocking *blocking) {
-    (void)blocking;
-    return 0;
 }
 
 const struct pq_gemm_chains_kernel pq_gemm_chains_ref = {
@@ -96,6 +77,6 @@ const struct pq_gemm_chains_kernel pq_gemm_chains_ref = {
              .x_bytes = 1,
              .w_bytes = 1,
              .block_macs = (size_t)1 << 20, /* 0.3 GMAC/s and more: under 4 ms */
-             .workspace = workspace_size,
+             .workspace = pq_gemm_ref_workspace,
              .run = run},
 };

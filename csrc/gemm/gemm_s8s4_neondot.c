@@ -10,6 +10,7 @@
 
 #include "gemm/gemm_neon.h"
 #include "gemm/gemm_s8s4_kernel.h"
+#include "gemm/gemm_walk.h"
 
 enum {
     ROWS = PQ_DOT_ROWS,
@@ -56,47 +57,28 @@ static void sum_groups(const pq_gemm_s8s4_groups *groups, size_t panel, size_t r
     }
 }
 
-/* One panel of 16 columns against all rows of the block, k in [begin, end). */
-static void run_panel(const pq_gemm_weights *weights, const pq_gemm_block *block, size_t j,
-                      size_t begin, size_t end, int32_t *sums) {
+static void tile(const pq_gemm_weights *weights, size_t j, size_t rows, const int8_t *x, size_t ldx,
+                 size_t begin, size_t end, int32_t *sums) {
     const pq_gemm_s8s4_groups *groups = weights->extra;
-    const bool first = begin == 0, last = end == weights->k;
     const size_t panel = j / COLUMNS;
     const int8_t *w = weights->panels + panel * weights->panel_size + begin / 4 * QUAD_SIZE;
-    for (size_t row = 0; row < block->rows; row += ROWS) {
-        const size_t rows = pq_min_size(ROWS, block->rows - row);
-        const int8_t *x = block->x == NULL ? NULL : block->x + row * block->ldx + begin;
-        if (groups->scaled && end > begin) {
-            sum_groups(groups, panel, rows, x, block->ldx, w, begin, end, sums);
-        } else {
-            pq_gemm_sum_tile(multiply, rows, x, block->ldx, w, end - begin,
-                             first ? pq_dot_zeros : sums, first ? 0 : COLUMNS, sums);
-        }
-        if (last) {
-            pq_gemm_finish_tile(weights, block, row, rows, j,
-                                pq_min_size(COLUMNS, block->column_end - j), sums);
-        }
-        /* Sums of a tile that is finished at once stay in one place, in L1. */
-        sums += first && last ? 0 : TILE;
+    if (groups->scaled && end > begin) {
+        sum_groups(groups, panel, rows, x, ldx, w, begin, end, sums);
+    } else {
+        pq_gemm_sum_tile(multiply, rows, x, ldx, w, end - begin, begin == 0 ? pq_dot_zeros : sums,
+                         begin == 0 ? 0 : COLUMNS, sums);
     }
 }
 
+static const pq_gemm_walk walk = {
+    .row_tile = ROWS, .column_tile = COLUMNS, .tile = tile, .finish = pq_gemm_finish_tile};
+
 static void run(const pq_gemm_weights *weights, const pq_gemm_block *block, void *workspace) {
-    const pq_gemm_blocking *b = &weights->blocking;
-    size_t begin = 0;
-    do { /* once for k = 0 too: y is then the bias */
-        const size_t end = pq_min_size(begin + b->k, weights->k);
-        int32_t *sums = workspace;
-        for (size_t j = block->column_begin; j < block->column_end; j += COLUMNS) {
-            run_panel(weights, block, j, begin, end, sums);
-            sums += b->sums == 0 ? 0 : b->rows * COLUMNS;
-        }
-        begin = end;
-    } while (begin < weights->k);
+    pq_gemm_walk_run(&walk, weights, block, workspace);
 }
 
 static size_t workspace_size(const pq_gemm_blocking *b) {
-    return (b->sums > TILE ? b->sums : TILE) * sizeof(int32_t);
+    return pq_gemm_walk_workspace(&walk, b);
 }
 
 const struct pq_gemm_s8s4_kernel pq_gemm_s8s4_neondot = {

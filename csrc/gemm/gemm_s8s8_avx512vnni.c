@@ -13,8 +13,9 @@
 #include <string.h>
 
 #include "gemm/gemm_avx512.h"
+#include "gemm/gemm_walk.h"
 
-enum { ROWS = 6, COLUMNS = 64, LANES = PQ_GEMM_AVX512_LANES, TILE = ROWS * COLUMNS };
+enum { ROWS = 6, COLUMNS = 64, LANES = PQ_GEMM_AVX512_LANES };
 
 #define INLINE PQ_GEMM_INLINE
 
@@ -78,44 +79,30 @@ static void tile_tail(size_t rows, const int8_t *x, size_t ldx, const int8_t *w,
     tile_rows(rows, false, padded, 4, w, 1, sums);
 }
 
-/* One panel of 64 columns against all rows of the block, k in [begin, end). */
-static void run_panel(const pq_gemm_weights *weights, const pq_gemm_block *block, size_t j,
-                      size_t k_begin, size_t k_end, int32_t *sums) {
-    const bool first = k_begin == 0, last = k_end == weights->k;
-    const int8_t *w = weights->panels + j / COLUMNS * weights->panel_size + k_begin * COLUMNS;
-    const size_t groups = (k_end - k_begin) / 4, tail = (k_end - k_begin) % 4;
-    for (size_t row = 0; row < block->rows; row += ROWS) {
-        const size_t rows = pq_min_size(ROWS, block->rows - row);
-        const int8_t *x = block->x == NULL ? NULL : block->x + row * block->ldx + k_begin;
-        tile_rows(rows, first, x, block->ldx, w, groups, sums);
-        if (tail > 0) {
-            tile_tail(rows, x + groups * 4, block->ldx, w + groups * 4 * COLUMNS, tail, sums);
-        }
-        if (last) {
-            pq_gemm_finish_tile(weights, block, row, rows, j,
-                                pq_min_size(COLUMNS, block->column_end - j), COLUMNS, sums);
-        }
-        /* Sums of a tile that is finished at once stay in one place, in L1. */
-        sums += first && last ? 0 : TILE;
+static void tile_k(const pq_gemm_weights *weights, size_t j, size_t rows, const int8_t *x,
+                   size_t ldx, size_t begin, size_t end, int32_t *sums) {
+    const int8_t *w = weights->panels + j / COLUMNS * weights->panel_size + begin * COLUMNS;
+    const size_t groups = (end - begin) / 4, tail = (end - begin) % 4;
+    tile_rows(rows, begin == 0, x, ldx, w, groups, sums);
+    if (tail > 0) {
+        tile_tail(rows, x + groups * 4, ldx, w + groups * 4 * COLUMNS, tail, sums);
     }
 }
 
+static void finish(const pq_gemm_weights *weights, const pq_gemm_block *block, size_t row,
+                   size_t rows, size_t j, size_t columns, const int32_t *sums) {
+    pq_gemm_finish_tile(weights, block, row, rows, j, columns, COLUMNS, sums);
+}
+
+static const pq_gemm_walk walk = {
+    .row_tile = ROWS, .column_tile = COLUMNS, .tile = tile_k, .finish = finish};
+
 static void run(const pq_gemm_weights *weights, const pq_gemm_block *block, void *workspace) {
-    const pq_gemm_blocking *b = &weights->blocking;
-    size_t k_begin = 0;
-    do { /* once for k = 0 too: y is then the bias */
-        const size_t k_end = pq_min_size(k_begin + b->k, weights->k);
-        int32_t *sums = workspace;
-        for (size_t j = block->column_begin; j < block->column_end; j += COLUMNS) {
-            run_panel(weights, block, j, k_begin, k_end, sums);
-            sums += b->sums == 0 ? 0 : b->rows * COLUMNS;
-        }
-        k_begin = k_end;
-    } while (k_begin < weights->k);
+    pq_gemm_walk_run(&walk, weights, block, workspace);
 }
 
 static size_t workspace_size(const pq_gemm_blocking *b) {
-    return (b->sums > TILE ? b->sums : TILE) * sizeof(int32_t);
+    return pq_gemm_walk_workspace(&walk, b);
 }
 
 const struct pq_gemm_s8s8_kernel pq_gemm_s8s8_avx512vnni = {

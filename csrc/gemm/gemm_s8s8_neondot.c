@@ -3,48 +3,30 @@
 #include <stdbool.h>
 
 #include "gemm/gemm_neon.h"
+#include "gemm/gemm_walk.h"
 
-enum { ROWS = PQ_DOT_ROWS, COLUMNS = PQ_DOT_COLUMNS, TILE = PQ_GEMM_NEON_TILE };
+enum { ROWS = PQ_DOT_ROWS, COLUMNS = PQ_DOT_COLUMNS };
 
 static __attribute__((noinline)) void multiply(size_t rows, const pq_dot_tile *tile) {
     pq_dot_rows(rows, PQ_DOT_S8, tile);
 }
 
-/* One panel of 16 columns against all rows of the block, k in [begin, end). */
-static void run_panel(const pq_gemm_weights *weights, const pq_gemm_block *block, size_t j,
-                      size_t k_begin, size_t k_end, int32_t *sums) {
-    const bool first = k_begin == 0, last = k_end == weights->k;
-    const int8_t *w = weights->panels + j / COLUMNS * weights->panel_size + k_begin * COLUMNS;
-    for (size_t row = 0; row < block->rows; row += ROWS) {
-        const size_t rows = pq_min_size(ROWS, block->rows - row);
-        const int8_t *x = block->x == NULL ? NULL : block->x + row * block->ldx + k_begin;
-        pq_gemm_sum_tile(multiply, rows, x, block->ldx, w, k_end - k_begin,
-                         first ? pq_dot_zeros : sums, first ? 0 : COLUMNS, sums);
-        if (last) {
-            pq_gemm_finish_tile(weights, block, row, rows, j,
-                                pq_min_size(COLUMNS, block->column_end - j), sums);
-        }
-        /* Sums of a tile that is finished at once stay in one place, in L1. */
-        sums += first && last ? 0 : TILE;
-    }
+static void tile(const pq_gemm_weights *weights, size_t j, size_t rows, const int8_t *x, size_t ldx,
+                 size_t begin, size_t end, int32_t *sums) {
+    const int8_t *w = weights->panels + j / COLUMNS * weights->panel_size + begin * COLUMNS;
+    pq_gemm_sum_tile(multiply, rows, x, ldx, w, end - begin, begin == 0 ? pq_dot_zeros : sums,
+                     begin == 0 ? 0 : COLUMNS, sums);
 }
 
+static const pq_gemm_walk walk = {
+    .row_tile = ROWS, .column_tile = COLUMNS, .tile = tile, .finish = pq_gemm_finish_tile};
+
 static void run(const pq_gemm_weights *weights, const pq_gemm_block *block, void *workspace) {
-    const pq_gemm_blocking *b = &weights->blocking;
-    size_t k_begin = 0;
-    do { /* once for k = 0 too: y is then the bias */
-        const size_t k_end = pq_min_size(k_begin + b->k, weights->k);
-        int32_t *sums = workspace;
-        for (size_t j = block->column_begin; j < block->column_end; j += COLUMNS) {
-            run_panel(weights, block, j, k_begin, k_end, sums);
-            sums += b->sums == 0 ? 0 : b->rows * COLUMNS;
-        }
-        k_begin = k_end;
-    } while (k_begin < weights->k);
+    pq_gemm_walk_run(&walk, weights, block, workspace);
 }
 
 static size_t workspace_size(const pq_gemm_blocking *b) {
-    return (b->sums > TILE ? b->sums : TILE) * sizeof(int32_t);
+    return pq_gemm_walk_workspace(&walk, b);
 }
 
 const struct pq_gemm_s8s8_kernel pq_gemm_s8s8_neondot = {

@@ -1,6 +1,5 @@
 /* The definition, in plain loops. */
-#include "gemm/gemm_s8s8_kernel.h"
-#include "pyquant/rnu.h"
+#include "gemm/gemm_ref.h"
 
 static int64_t accumulate(const int8_t *x, const int8_t *w, size_t k, int32_t x_zero_point) {
     int64_t acc = 0;
@@ -8,16 +7,6 @@ static int64_t accumulate(const int8_t *x, const int8_t *w, size_t k, int32_t x_
         acc += (int64_t)((x[p] - x_zero_point) * w[p]);
     }
     return acc;
-}
-
-static void store(void *y, size_t index, pq_dtype type, int32_t value) {
-    if (type == PQ_S8) {
-        ((int8_t *)y)[index] = (int8_t)value;
-    } else if (type == PQ_S16) {
-        ((int16_t *)y)[index] = (int16_t)value;
-    } else {
-        ((int32_t *)y)[index] = value;
-    }
 }
 
 static void run(const pq_gemm_weights *weights, const pq_gemm_block *block, void *workspace) {
@@ -28,18 +17,9 @@ static void run(const pq_gemm_weights *weights, const pq_gemm_block *block, void
                 accumulate(block->x + i * block->ldx, weights->panels + j * weights->panel_size,
                            weights->k, weights->x_zero_point) +
                 weights->plain_bias[j];
-            const int32_t value = weights->y_type == PQ_S32
-                                      ? (int32_t)acc
-                                      : pq_requantize(acc, weights->plain_multiplier[j],
-                                                      weights->plain_shift[j], weights->out);
-            store(block->y, i * block->ldy + j - block->column_begin, weights->y_type, value);
+            pq_gemm_ref_finish(weights, block, i, j, acc);
         }
     }
-}
-
-static size_t workspace_size(const pq_gemm_blocking *blocking) {
-    (void)blocking;
-    return 0;
 }
 
 /* A tile of one column and one k: the panels are w itself. */
@@ -52,6 +32,6 @@ const struct pq_gemm_s8s8_kernel pq_gemm_s8s8_ref = {
     .x_bytes = 1,
     .w_bytes = 1,
     .block_macs = (size_t)1 << 20, /* 0.3 GMAC/s and more: under 4 ms */
-    .workspace = workspace_size,
+    .workspace = pq_gemm_ref_workspace,
     .run = run,
 };

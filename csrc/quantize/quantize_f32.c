@@ -4,6 +4,7 @@
 
 #include "core/dispatch.h"
 #include "core/grain.h"
+#include "core/operands.h"
 #include "quantize/quantize_f32_kernel.h"
 
 #define ELEMENT_PS 400
@@ -48,8 +49,7 @@ static bool fake_run(const task *t, size_t begin, size_t n, const float *scale, 
     return t->kernel->fake_quantize(n, t->x + begin, scale, step, t->grid, t->x_out + begin);
 }
 
-static bool dequantize_run(const task *t, size_t begin, size_t n, const float *scale,
-                           size_t step) {
+static bool dequantize_run(const task *t, size_t begin, size_t n, const float *scale, size_t step) {
     const char *q = (const char *)t->q + begin * pq_dtype_size(t->grid.q_type);
     t->kernel->dequantize(n, q, scale, step, t->grid, t->x_out + begin);
     return false;
@@ -109,11 +109,6 @@ pq_status pq_affine_check(const pq_exec *exec, const char *op, const char *opera
     return check_range(exec, op, operand, affine, INT16_MIN, INT16_MAX);
 }
 
-static bool overlap(const void *a, size_t a_size, const void *b, size_t b_size) {
-    const uintptr_t a_begin = (uintptr_t)a, b_begin = (uintptr_t)b;
-    return a_begin < b_begin + b_size && b_begin < a_begin + a_size;
-}
-
 static pq_status check(const pq_exec *exec, const char *op, const pq_quantize_args *args,
                        const void *in, size_t in_size, const void *out, size_t out_size,
                        bool in_place) {
@@ -151,8 +146,7 @@ static pq_status check(const pq_exec *exec, const char *op, const pq_quantize_ar
         return pq_fail(exec, PQ_ERR_VALUE, "%s: the %s is not aligned to its elements", op,
                        (uintptr_t)in % in_size != 0 ? "input" : "output");
     }
-    if (!(in_place && in == out) &&
-        overlap(in, args->n * in_size, out, args->n * out_size)) {
+    if (!(in_place && in == out) && pq_overlaps(in, args->n * in_size, out, args->n * out_size)) {
         return pq_fail(exec, PQ_ERR_VALUE, "%s: input and output overlap", op);
     }
     return PQ_OK;
@@ -174,16 +168,16 @@ static pq_status run(const pq_exec *exec, const char *op, task *t, pq_range_fn b
 
 pq_status pq_quantize_f32(const pq_exec *exec, const pq_quantize_args *args, const float *x,
                           void *q) {
-    const pq_status status = check(exec, "quantize_f32", args, x, sizeof *x, q,
-                                   pq_dtype_size(args->q_type), false);
+    const pq_status status =
+        check(exec, "quantize_f32", args, x, sizeof *x, q, pq_dtype_size(args->q_type), false);
     task t = {.args = args, .x = x, .q_out = q};
     return status != PQ_OK ? status : run(exec, "quantize_f32", &t, quantize_range);
 }
 
 pq_status pq_dequantize_f32(const pq_exec *exec, const pq_quantize_args *args, const void *q,
                             float *x) {
-    const pq_status status = check(exec, "dequantize_f32", args, q, pq_dtype_size(args->q_type), x,
-                                   sizeof *x, false);
+    const pq_status status =
+        check(exec, "dequantize_f32", args, q, pq_dtype_size(args->q_type), x, sizeof *x, false);
     task t = {.args = args, .q = q, .x_out = x};
     return status != PQ_OK ? status : run(exec, "dequantize_f32", &t, dequantize_range);
 }
