@@ -20,7 +20,6 @@ enum {
     COLUMNS = 64,
     LANES = PQ_GEMM_AVX512_LANES,
     VECTORS = COLUMNS / LANES,
-    PANELS = PQ_S8S4_PANELS,
     QUAD_BYTES = 2 * COLUMNS
 };
 
@@ -37,66 +36,68 @@ static int32_t offset(const int8_t *x, size_t quads) {
     return -_mm512_reduce_add_epi32(sum);
 }
 
-/* Rows and panels are constants where this is inlined, so that the accumulators are
- * registers. */
-INLINE void sum_tile(int rows, int panels, bool scaled, const pq_s8s4_operands *o) {
+/* Four k of a panel. */
+INLINE void unpack(const uint8_t *from, __m512i *w) {
     const __m512i low = _mm512_set1_epi8(15);
+    const __m512i a = pq_gemm_load(from), b = pq_gemm_load(from + QUAD_BYTES / 2);
+    w[0] = _mm512_and_si512(a, low);
+    w[1] = _mm512_and_si512(_mm512_srli_epi16(a, 4), low);
+    w[2] = _mm512_and_si512(b, low);
+    w[3] = _mm512_and_si512(_mm512_srli_epi16(b, 4), low);
+}
+
+/* Piece t of the tile is row t % rows of panel t / rows. The pieces are one loop, since clang 14
+ * leaves sums in memory where a loop of one panel, or of one row, remains around them. Rows and
+ * panels are constants where this is inlined, so that the accumulators are registers. */
+INLINE void sum_tile(int rows, int panels, bool scaled, const pq_s8s4_operands *o) {
+    const int pieces = rows * panels;
     const int8_t *x = o->x;
     const uint8_t *w = o->w;
-    __m512i acc[ROWS][PANELS * VECTORS];
+    __m512i acc[ROWS][VECTORS];
     for (size_t c = 0; c < o->chain_count; c++) {
         PQ_UNROLL
-        for (int i = 0; i < rows; i++) {
-            const __m512i begin = _mm512_set1_epi32(o->offsets[(size_t)i * o->offset_stride + c]);
+        for (int t = 0; t < pieces; t++) {
+            const size_t i = (size_t)(t % rows);
+            const __m512i begin = _mm512_set1_epi32(o->offsets[i * o->offset_stride + c]);
             PQ_UNROLL
-            for (int p = 0; p < panels; p++) {
-                PQ_UNROLL
-                for (int v = 0; v < VECTORS; v++) {
-                    acc[i][p * VECTORS + v] = begin;
-                }
+            for (int v = 0; v < VECTORS; v++) {
+                acc[t][v] = begin;
             }
         }
         for (uint32_t quads = o->chains[c].quads; quads > 0; quads--, x += 4, w += QUAD_BYTES) {
+            __m512i weights[VECTORS];
             PQ_UNROLL
-            for (int p = 0; p < panels; p++) {
-                const __m512i a = pq_gemm_load(w + (size_t)p * o->w_stride);
-                const __m512i b = pq_gemm_load(w + (size_t)p * o->w_stride + QUAD_BYTES / 2);
-                const __m512i w0 = _mm512_and_si512(a, low);
-                const __m512i w1 = _mm512_and_si512(_mm512_srli_epi16(a, 4), low);
-                const __m512i w2 = _mm512_and_si512(b, low);
-                const __m512i w3 = _mm512_and_si512(_mm512_srli_epi16(b, 4), low);
+            for (int t = 0; t < pieces; t++) {
+                const size_t i = (size_t)(t % rows), p = (size_t)(t / rows);
+                if (i == 0) {
+                    unpack(w + p * o->w_stride, weights);
+                }
+                const __m512i four = pq_gemm_broadcast(x + i * o->x_stride);
                 PQ_UNROLL
-                for (int i = 0; i < rows; i++) {
-                    const __m512i four = pq_gemm_broadcast(x + (size_t)i * o->x_stride);
-                    __m512i *sum = acc[i] + p * VECTORS;
-                    sum[0] = _mm512_dpbusd_epi32(sum[0], w0, four);
-                    sum[1] = _mm512_dpbusd_epi32(sum[1], w1, four);
-                    sum[2] = _mm512_dpbusd_epi32(sum[2], w2, four);
-                    sum[3] = _mm512_dpbusd_epi32(sum[3], w3, four);
+                for (int v = 0; v < VECTORS; v++) {
+                    acc[t][v] = _mm512_dpbusd_epi32(acc[t][v], weights[v], four);
+                }
+            }
+        }
+        if (scaled) { /* else the factors are ones */
+            const uint8_t *factors = o->factors + (size_t)o->chains[c].group * COLUMNS;
+            PQ_UNROLL
+            for (int t = 0; t < pieces; t++) {
+                const uint8_t *from = factors + (size_t)(t / rows) * o->factor_stride;
+                PQ_UNROLL
+                for (int v = 0; v < VECTORS; v++) {
+                    const __m128i bytes = _mm_loadu_si128((const void *)(from + v * LANES));
+                    acc[t][v] = _mm512_mullo_epi32(acc[t][v], _mm512_cvtepu8_epi32(bytes));
                 }
             }
         }
         PQ_UNROLL
-        for (int p = 0; p < panels; p++) {
-            const uint8_t *factors =
-                o->factors + (size_t)p * o->factor_stride + (size_t)o->chains[c].group * COLUMNS;
+        for (int t = 0; t < pieces; t++) {
+            int32_t *sums = o->sums + (size_t)(t / rows) * o->sum_stride + t % rows * COLUMNS;
             PQ_UNROLL
             for (int v = 0; v < VECTORS; v++) {
-                const void *from = factors + v * LANES;
-                int32_t *sums = o->sums + (size_t)p * o->sum_stride + (size_t)(v * LANES);
-                if (scaled) { /* else the factors are ones */
-                    const __m512i factor = _mm512_cvtepu8_epi32(_mm_loadu_si128(from));
-                    PQ_UNROLL
-                    for (int i = 0; i < rows; i++) {
-                        __m512i *sum = &acc[i][p * VECTORS + v];
-                        *sum = _mm512_mullo_epi32(*sum, factor);
-                    }
-                }
-                PQ_UNROLL
-                for (int i = 0; i < rows; i++, sums += COLUMNS) {
-                    const __m512i sum = acc[i][p * VECTORS + v];
-                    _mm512_storeu_si512(sums, _mm512_add_epi32(pq_gemm_load(sums), sum));
-                }
+                const __m512i sum = _mm512_add_epi32(pq_gemm_load(sums + v * LANES), acc[t][v]);
+                _mm512_storeu_si512(sums + v * LANES, sum);
             }
         }
     }
