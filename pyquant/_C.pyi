@@ -37,11 +37,15 @@ class GemmWeights:
         quant_min: int = -128,
         quant_max: int = 127,
         dtype: DTypeLike = "int8",
+        *,
+        chains: bool = False,
     ) -> GemmWeights: ...
     @property
     def shape(self) -> tuple[int, int]: ...
     @property
     def dtype(self) -> str: ...
+    @property
+    def kernel(self) -> tuple[str, str]: ...
 
 class Program:
     def __new__(

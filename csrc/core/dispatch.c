@@ -63,14 +63,27 @@ const void *pq_kernel_find(pq_kernel_op op, pq_isa isa) {
     return NULL;
 }
 
+static pq_kernel_row describe(const row *r) {
+    return (pq_kernel_row){.op = op_names[r->op],
+                           .isa = r->isa,
+                           .needs = r->needs,
+                           .eligible = pq_isa_eligible(r->isa, r->needs)};
+}
+
+pq_kernel_row pq_kernel_row_of(const void *kernel) {
+    const row *r = rows;
+    while (r->kernel != kernel) {
+        assert(r->kernel != NULL);
+        r++;
+    }
+    return describe(r);
+}
+
 int pq_kernel_rows(pq_kernel_row *out, int capacity) {
     int count = 0;
     for (const row *r = rows; r->kernel != NULL; r++, count++) {
         if (count < capacity) {
-            out[count] = (pq_kernel_row){.op = op_names[r->op],
-                                         .isa = r->isa,
-                                         .needs = r->needs,
-                                         .eligible = pq_isa_eligible(r->isa, r->needs)};
+            out[count] = describe(r);
         }
     }
     return count;

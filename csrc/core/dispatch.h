@@ -26,4 +26,7 @@ const void *pq_kernel_present(pq_kernel_op op, pq_isa isa);
  * emulated kernels. */
 const void *pq_kernel_find(pq_kernel_op op, pq_isa isa);
 
+/* The row of a kernel that one of these gave. */
+pq_kernel_row pq_kernel_row_of(const void *kernel);
+
 #endif

@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "core/dispatch.h"
 #include "gemm/gemm_plan.h"
 #include "pyquant/rnu.h"
 
@@ -133,4 +134,9 @@ void pq_gemm_pack_columns(pq_gemm_weights *weights, const pq_gemm_pack_args *arg
 
 void pq_gemm_weights_free(pq_gemm_weights *weights) {
     pq_free(weights);
+}
+
+/* The row's kernel begins with the one in `weights`, whatever the row's op. */
+pq_kernel_row pq_gemm_weights_kernel(const pq_gemm_weights *weights) {
+    return pq_kernel_row_of(weights->kernel);
 }

@@ -60,3 +60,8 @@ pq_status pq_gemm_s8s8_pack(const pq_exec *exec, const pq_gemm_pack_args *args,
                             pq_gemm_weights **weights) {
     return pq_gemm_s8s8_pack_for(exec, pq_kernel_choose(PQ_KERNEL_OP_gemm_s8s8), args, weights);
 }
+
+pq_status pq_gemm_s8s8_pack_chains(const pq_exec *exec, const pq_gemm_pack_args *args,
+                                   pq_gemm_weights **weights) {
+    return pq_gemm_chains_pack_for(exec, pq_kernel_choose(PQ_KERNEL_OP_gemm_chains), args, weights);
+}

@@ -19,7 +19,8 @@ static void weights_dealloc(PyObject *self) {
 static PyObject *weights_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
     static const char op[] = "gemm";
     static char *keywords[] = {"w",          "bias",      "multiplier", "shift", "x_zero_point",
-                               "zero_point", "quant_min", "quant_max",  "dtype", NULL};
+                               "zero_point", "quant_min", "quant_max",  "dtype", "chains",
+                               NULL};
     PyObject *w_object, *bias_object = NULL, *multiplier_object = NULL, *shift_object = NULL;
     PyArrayObject *w = NULL, *bias = NULL, *multiplier = NULL, *shift = NULL;
     weights_object *self = NULL;
@@ -27,12 +28,13 @@ static PyObject *weights_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
     pq_int x_zero_point = PQ_INT32("x_zero_point", 0), zero_point = PQ_INT32("zero_point", 0);
     pq_int quant_min = PQ_INT32("quant_min", -128), quant_max = PQ_INT32("quant_max", 127);
     pq_dtype y_type = PQ_S8;
+    int chains = 0;
     pq_call call;
 
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|OOOO&O&O&O&O&:GemmWeights", keywords,
-                                     &w_object, &bias_object, &multiplier_object, &shift_object,
-                                     pq_to_int, &x_zero_point, pq_to_int, &zero_point, pq_to_int,
-                                     &quant_min, pq_to_int, &quant_max, pq_to_gemm_type, &y_type)) {
+    if (!PyArg_ParseTupleAndKeywords(
+            args, kwargs, "O|OOOO&O&O&O&O&$p:GemmWeights", keywords, &w_object, &bias_object,
+            &multiplier_object, &shift_object, pq_to_int, &x_zero_point, pq_to_int, &zero_point,
+            pq_to_int, &quant_min, pq_to_int, &quant_max, pq_to_gemm_type, &y_type, &chains)) {
         return NULL;
     }
     const unsigned requant = y_type == PQ_S32 ? PQ_OPTIONAL : 0;
@@ -66,7 +68,8 @@ static PyObject *weights_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
         .out = {(int32_t)zero_point.value, (int32_t)quant_min.value, (int32_t)quant_max.value},
     };
     pq_call_begin(&call, PyType_GetModuleState(type), 1);
-    const pq_status status = pq_gemm_s8s8_pack(&call.exec, &pack, &self->packed);
+    const pq_status status = chains ? pq_gemm_s8s8_pack_chains(&call.exec, &pack, &self->packed)
+                                    : pq_gemm_s8s8_pack(&call.exec, &pack, &self->packed);
     done = pq_call_end(&call, status) == 0;
 done:
     Py_XDECREF(w);
@@ -105,9 +108,16 @@ static PyObject *weights_dtype(PyObject *self, void *closure) {
     return PyUnicode_FromString(pq_dtype_text(((weights_object *)self)->y_type));
 }
 
+static PyObject *weights_kernel(PyObject *self, void *closure) {
+    (void)closure;
+    const pq_kernel_row row = pq_gemm_weights_kernel(((weights_object *)self)->packed);
+    return Py_BuildValue("ss", row.op, pq_isa_name(row.isa));
+}
+
 static PyGetSetDef weights_getset[] = {
     {"shape", weights_shape, NULL, "(n, k) of the weight.", NULL},
     {"dtype", weights_dtype, NULL, "Name of the output's dtype.", NULL},
+    {"kernel", weights_kernel, NULL, "(op, isa) of the kernel they were packed for.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 

@@ -105,6 +105,19 @@ static void test_isa(void) {
 #endif
 }
 
+/* The enumerator of an op's name. */
+static int op_of(const char *name) {
+    static const char *const names[] = {
+#define PQ_KERNEL_OP(op) #op,
+#include "core/kernels.def"
+    };
+    int op = 0;
+    while (op < PQ_KERNEL_OP_COUNT && strcmp(names[op], name) != 0) {
+        op++;
+    }
+    return op;
+}
+
 static void test_kernel_rows(void) {
     const int count = pq_kernel_rows(NULL, 0);
     CHECK(count >= PQ_KERNEL_OP_COUNT);
@@ -130,6 +143,13 @@ static void test_kernel_rows(void) {
         CHECK_OK(pq_isa_limit(NULL));
         CHECK(pq_kernel_choose((pq_kernel_op)op) != NULL);
         CHECK(pq_kernel_find((pq_kernel_op)op, PQ_ISA_COUNT) == NULL);
+        for (int isa = 0; isa < PQ_ISA_COUNT; isa++) {
+            const void *kernel = pq_kernel_find((pq_kernel_op)op, (pq_isa)isa);
+            if (kernel != NULL) {
+                CHECK_EQ(op_of(pq_kernel_row_of(kernel).op), op);
+                CHECK_EQ((int)pq_kernel_row_of(kernel).isa, isa);
+            }
+        }
     }
 }
 

@@ -197,6 +197,26 @@ static void test_choice(void) {
     }
 }
 
+/* Asked for, they are taken where they save nothing and by whatever kernel the limit leaves. */
+static void test_asked_for(void) {
+    const pq_exec exec = pq_exec_serial(message, sizeof message);
+    uint64_t seed = 25;
+    problem p = make_problem(&seed, 3, 17, 30, PQ_S32, RANDOM);
+    draw_weights(&p, &seed, FULL, 2);
+    for (int limited = 0; limited < 2; limited++) {
+        CHECK_OK(pq_isa_limit(limited == 1 ? "ref" : NULL));
+        const void *want = pq_kernel_choose(PQ_KERNEL_OP_gemm_chains);
+        pq_gemm_weights *weights = NULL;
+        CHECK_OK(pq_gemm_s8s8_pack_chains(&exec, &p.args, &weights));
+        CHECK(weights->kernel == want && (limited == 0 || want == &pq_gemm_chains_ref));
+        CHECK_TEXT(pq_gemm_weights_kernel(weights).op, "gemm_chains");
+        CHECK(limited == 0 || pq_gemm_weights_kernel(weights).isa == PQ_ISA_REF);
+        pq_gemm_weights_free(weights);
+    }
+    CHECK_OK(pq_isa_limit(NULL));
+    free_problem(&p);
+}
+
 static void test_no_memory(void) {
     const int8_t w[] = {1, 2, 3, 4};
     const pq_gemm_pack_args args = {.n = 2, .k = 2, .w = w, .y_type = PQ_S32};
@@ -218,6 +238,7 @@ int main(void) {
     test_full_lanes();
     test_packing();
     test_choice();
+    test_asked_for();
     test_shapes();
     test_no_memory();
     return check_finish("test_gemm_chains");

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
@@ -30,6 +31,24 @@ def test_it_passes_here_and_names_every_row() -> None:
     eligible = [ok for *_, ok in _C.kernels()]
     assert [r.status == "ok" for r in results[:-1]] == eligible, results
     assert results[-1].status == "ok"
+
+
+def test_products_run_on_the_kernels_of_their_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Packing chooses among kernels by more than the instruction set, so the limit alone proves nothing."""
+    ran = list[tuple[str, str]]()
+    gemm = _C.gemm
+
+    def noting(x: Any, weights: _C.GemmWeights, **options: Any) -> Any:
+        ran.append(weights.kernel)
+        return gemm(x, weights, **options)
+
+    monkeypatch.setattr(_C, "gemm", noting)
+    selftest.run()
+    rows = [(op, isa) for op, isa, _, eligible in _C.kernels() if eligible]
+    assert ran == [
+        (op, isa) for op, isa in rows for case in selftest.CASES if case.kernel == op and "gemm" in op
+    ]
+    assert ("gemm_chains", "ref") in ran
 
 
 @pytest.mark.parametrize("key", list(ANSWERS))

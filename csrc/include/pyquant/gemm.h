@@ -29,6 +29,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "pyquant/cpu.h"
 #include "pyquant/elementwise.h"
 #include "pyquant/exec.h"
 #include "pyquant/types.h"
@@ -55,6 +56,15 @@ typedef struct pq_gemm_pack_args {
 PQ_NODISCARD pq_status pq_gemm_s8s8_pack(const pq_exec *exec, const pq_gemm_pack_args *args,
                                          pq_gemm_weights **weights);
 void pq_gemm_weights_free(pq_gemm_weights *weights);
+
+/* The same in chains (docs/numerics/gemm.md), for the best eligible kernel of those. pack does so
+ * only where the best kernel of all has a form for chains and they save multiplies. The bits of y
+ * are the same: this is for tests and benchmarks. */
+PQ_NODISCARD pq_status pq_gemm_s8s8_pack_chains(const pq_exec *exec, const pq_gemm_pack_args *args,
+                                                pq_gemm_weights **weights);
+
+/* The kernel that the weights were packed for. */
+pq_kernel_row pq_gemm_weights_kernel(const pq_gemm_weights *weights);
 
 /* Only the checks of pq_gemm_s8s8_pack (the program validator calls it). */
 PQ_NODISCARD pq_status pq_gemm_s8s8_check(const pq_exec *exec, const pq_gemm_pack_args *args);
