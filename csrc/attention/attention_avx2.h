@@ -68,6 +68,26 @@ static inline void pq_exclude(const uint8_t *keep, ptrdiff_t stride, size_t n, i
     }
 }
 
+/* The masks of query i over its scores of keys first .. first + n - 1, of which it sees the first
+ * `visible`; the others are excluded. */
+static inline void pq_mask_scores(const pq_attention_args *args, const pq_attention_rows *rows,
+                                  size_t i, size_t first, size_t visible, size_t n, int32_t *row) {
+    const ptrdiff_t key = (ptrdiff_t)first;
+    if (args->mask_add != NULL) {
+        const ptrdiff_t stride = args->mask_strides[4];
+        const ptrdiff_t at = pq_mask_offset(args->mask_strides, rows, i) + key * stride;
+        pq_add_mask(args->mask_add + at, stride, visible, row);
+    }
+    if (args->keep != NULL) {
+        const ptrdiff_t stride = args->keep_strides[4];
+        const ptrdiff_t at = pq_mask_offset(args->keep_strides, rows, i) + key * stride;
+        pq_exclude(args->keep + at, stride, visible, row);
+    }
+    for (size_t j = visible; j < n; j++) {
+        row[j] = PQ_SCORE_EXCLUDED;
+    }
+}
+
 static inline pq_softmax_panel_fn *pq_softmax_method_avx2(pq_softmax_method method) {
     switch (method) {
     case PQ_SOFTMAX_TABLE16:
@@ -91,19 +111,8 @@ static inline void pq_weigh_rows(const pq_attention_args *args, const pq_attenti
                                     .sums = sums};
     assert(panel.rows <= PQ_ATTENTION_ROWS_MAX);
     for (size_t i = 0; i < panel.rows; i++) {
-        int32_t *const row = scores + i * stride;
         const size_t query = rows->begin + i, visible = pq_visible_keys(args, query);
-        if (args->mask_add != NULL) {
-            pq_add_mask(args->mask_add + pq_mask_offset(args->mask_strides, rows, query),
-                        args->mask_strides[4], visible, row);
-        }
-        if (args->keep != NULL) {
-            pq_exclude(args->keep + pq_mask_offset(args->keep_strides, rows, query),
-                       args->keep_strides[4], visible, row);
-        }
-        for (size_t j = visible; j < panel.n; j++) {
-            row[j] = PQ_SCORE_EXCLUDED;
-        }
+        pq_mask_scores(args, rows, query, 0, visible, panel.n, scores + i * stride);
         plain[i] = args->keep != NULL ? 0 : visible;
     }
     softmax(&args->softmax, &panel);

@@ -188,7 +188,9 @@ static INLINE uint32_t weigh_row(const lookup *table, const row_lanes *r, size_t
     return lane_sum(sum);
 }
 
-void pq_softmax_table_avx2(const pq_softmax *softmax, const pq_softmax_panel *panel) {
+/* `most` are the rows' maxima, or NULL for those of the panel itself. */
+static INLINE void weigh_panel(const pq_softmax *softmax, const pq_softmax_panel *panel,
+                               const int32_t *most) {
     const lookup table = make_lookup(softmax->table);
     const index_rule rule = make_rule(softmax);
     assert(panel->n % PQ_SOFTMAX_STEP == 0);
@@ -196,8 +198,26 @@ void pq_softmax_table_avx2(const pq_softmax *softmax, const pq_softmax_panel *pa
         panel->sums[i] = 0;
         if (panel->n != 0) {
             int32_t *const row = panel->scores + i * panel->stride;
-            const row_lanes lanes = make_lanes(&rule, row_maximum(panel->n, row));
+            const int32_t highest = most == NULL ? row_maximum(panel->n, row) : most[i];
+            const row_lanes lanes = make_lanes(&rule, highest);
             panel->sums[i] = weigh_row(&table, &lanes, panel->n, panel->plain[i], row);
         }
+    }
+}
+
+void pq_softmax_table_avx2(const pq_softmax *softmax, const pq_softmax_panel *panel) {
+    weigh_panel(softmax, panel, NULL);
+}
+
+void pq_softmax_table_below_avx2(const pq_softmax *softmax, const pq_softmax_panel *panel,
+                                 const int32_t *most) {
+    weigh_panel(softmax, panel, most);
+}
+
+void pq_softmax_raise_avx2(const pq_softmax_panel *panel, int32_t *most) {
+    assert(panel->n != 0 && panel->n % PQ_SOFTMAX_STEP == 0);
+    for (size_t i = 0; i < panel->rows; i++) {
+        const int32_t highest = row_maximum(panel->n, panel->scores + i * panel->stride);
+        most[i] = highest > most[i] ? highest : most[i];
     }
 }

@@ -111,6 +111,92 @@ static void test_edges(void) {
     }
 }
 
+/* Rows over several tiles, groups of tiles and blocks, with the rows of a block cut by a small
+ * cache and by very many keys; every head size up to 130. */
+static void test_many_rows(void) {
+    static const size_t queries[] = {5, 6, 7, 23, 24, 25, 49, 191, 192, 193, 200};
+    uint64_t random = 5;
+    for (int n = 0; n < 130; n++) {
+        case_shape shape = shape_of(n, &random, (size_t)check_random_in(&random, 1, 210));
+        shape.batch = shape.groups = 1;
+        shape.q_len = queries[n % 11];
+        shape.d = (size_t)n + 1;
+        shape.step = 0.3 / (double)shape.d * (double)(n % 5);
+        const pq_cache_sizes caches = {.l1d = 1 << 15, .l2 = (size_t)1 << (14 + n % 6), .l3 = 0};
+        pq_cpu_caches_set(n % 3 == 0 ? NULL : &caches);
+        attention_case c = case_make(&shape, &random);
+        same_everywhere(&c);
+        case_free(&c);
+    }
+    pq_cpu_caches_set(NULL);
+}
+
+/* Any constants of the index, also those of which one step of score is many: the maximum then moves
+ * by more than all octaves, or not enough to reach 480. */
+static void test_index_shifts(void) {
+    uint64_t random = 6;
+    for (int n = 0; n < 6 * 31; n++) {
+        const case_shape shape = {.batch = 1,
+                                  .groups = 1,
+                                  .heads = 1,
+                                  .kv_heads = 1,
+                                  .q_len = 7,
+                                  .k_len = 200,
+                                  .d = 1 + (size_t)(n % 2),
+                                  .method = PQ_SOFTMAX_TABLE16,
+                                  .step = 1,
+                                  .flags = n % 3 == 0 ? CASE_KEEP : 0};
+        attention_case c = case_make(&shape, &random);
+        for (size_t i = 0; i < c.q_size && n % 6 < 4; i++) {
+            c.q[i] = (int8_t)(c.args.q_zero_point + (i % 2 == 0 ? 1 : 0));
+        }
+        const uint32_t bits = (uint32_t)check_random_in(&random, 0, 31);
+        pq_softmax *const softmax = &c.args.softmax;
+        softmax->shift = 1 + n / 6;
+        softmax->multiplier = (uint32_t)check_random_in(&random, 1, INT64_C(1) << bits);
+        softmax->delta_max =
+            (UINT32_MAX - (UINT32_C(1) << (softmax->shift - 1))) / softmax->multiplier;
+        if (n % 6 == 5) {
+            softmax->delta_max = (uint32_t)check_random_in(&random, 0, softmax->delta_max);
+        }
+        same_everywhere(&c);
+        case_free(&c);
+    }
+}
+
+/* |q - z_q|, |k| and |v - z_v| at their bounds, keys rising from the least score to the greatest by
+ * block or the other way, so that sums of either sign are rescaled as far as can be. */
+static void test_extremes(void) {
+    static const int8_t ends[] = {-128, 127};
+    uint64_t random = 7;
+    for (int n = 0; n < 64; n++) {
+        const case_shape shape = {.batch = 1,
+                                  .groups = 1,
+                                  .heads = 1,
+                                  .kv_heads = 1,
+                                  .q_len = 7,
+                                  .k_len = 510,
+                                  .d = 65,
+                                  .method = PQ_SOFTMAX_TABLE16,
+                                  .step = n & 1 ? 1e-4 : 3e-6};
+        attention_case c = case_make(&shape, &random);
+        memset(c.q, ends[n >> 2 & 1], c.q_size);
+        memset(c.v, ends[n >> 4 & 1], c.kv_size);
+        for (size_t i = 0; i < c.kv_size; i++) {
+            const int64_t rise = (int64_t)(i / 65 / 64) * 32 - 128;
+            const int64_t fall = 127 - (int64_t)(i / 65 / 64) * 32;
+            const int64_t key = n & 32 ? ends[i / 65 % 2] : n & 8 ? rise : fall;
+            c.k[i] = (int8_t)(key < -128 ? -128 : key > 127 ? 127 : key);
+        }
+        c.args.q_zero_point = ends[~n >> 2 & 1];
+        c.args.v_zero_point = n & 2 ? ends[~n >> 4 & 1] : 0;
+        c.args.softmax =
+            case_softmax(PQ_SOFTMAX_TABLE16, shape.step, 2.0 * 255 * 128 * 65, 16383 - n % 2);
+        same_everywhere(&c);
+        case_free(&c);
+    }
+}
+
 /* The bits of attention_s8: at most 64 keys, or a mask that leaves only those of one block. */
 static void test_one_block(void) {
     char message[200] = "";
@@ -230,6 +316,9 @@ static void test_entry(void) {
 int main(void) {
     test_by_hand();
     test_edges();
+    test_many_rows();
+    test_index_shifts();
+    test_extremes();
     test_one_block();
     test_long_rows();
     test_entry();

@@ -1,0 +1,241 @@
+/* A block of rows keeps its queries, sums O, maxima and L in second-level cache while keys and
+ * values come 64 at a time: those are packed once for all rows of the block and are read, like the
+ * panel of scores of the 24 rows in hand, from first-level cache. The tile is that of the exact
+ * form; weights times values starts from O. */
+#include "attention/attention_online64_s8_kernel.h"
+#include "attention/attention_tile_avx2.h"
+
+#include "pyquant/cpu.h"
+#include "pyquant/rnu.h"
+
+enum {
+    BLOCK = PQ_ATTENTION_ONLINE_BLOCK,
+    GROUP = PQ_ATTENTION_ROWS_MAX, /* rows between two looks at a block: four tiles */
+    LEAST_ROWS = GROUP,
+    MOST_ROWS = 192,           /* packing a block costs what some 5 rows cost: 3 % */
+    PANEL_STRIDE = BLOCK + 16, /* an odd number of cache lines */
+    BLOCK_PAIRS = BLOCK / 2
+};
+
+/* Derived sizes, in elements of the array they belong to. */
+typedef struct shape {
+    size_t keys, values;       /* s16 of one packed block of keys, of values */
+    size_t q_stride, o_stride; /* s16, s32; an odd number of cache lines */
+    size_t rows;               /* that scratch is made for */
+} shape;
+
+/* What scratch holds, each at 64 bytes. */
+typedef struct state {
+    int16_t *keys, *values, *q;
+    int32_t *panel, *o, *most; /* most: the maxima so far */
+    uint32_t *l;
+} state;
+
+/* As many rows as half the second-level cache holds beside a packed block. */
+static shape shape_of(const pq_attention_args *args) {
+    const size_t d = args->head_dim, wide = pq_round_up(d, PQ_TILE_COLUMNS);
+    shape s = {.keys = pq_ceil_div(d, 2) * 2 * BLOCK,
+               .values = wide * BLOCK,
+               .q_stride = pq_round_up(d, 32) + 32,
+               .o_stride = pq_round_up(d, 32) + 16};
+    const size_t row = s.q_stride * sizeof(int16_t) + s.o_stride * sizeof(int32_t);
+    const size_t block = (s.keys + s.values) * sizeof(int16_t), half = pq_cpu_caches().l2 / 2;
+    const size_t fit = half > block ? (half - block) / row : 0;
+    const size_t most = pq_min_size(pq_max_size(fit, LEAST_ROWS), MOST_ROWS);
+    s.rows = pq_min_size(most - most % PQ_TILE_ROWS, args->q_len);
+    return s;
+}
+
+/* Fewer than scratch holds where keys are so many that a range would take long (2^27 products of
+ * d with keys are 10 ms); a tile at least. */
+static size_t block_rows(const pq_attention_args *args) {
+    const size_t rows = ((size_t)1 << 27) / (args->k_len * args->head_dim + 1);
+    const size_t whole = pq_max_size(rows - rows % PQ_TILE_ROWS, PQ_TILE_ROWS);
+    return pq_min_size(whole, shape_of(args).rows);
+}
+
+static size_t scratch_size(const pq_attention_args *args) {
+    const shape s = shape_of(args);
+    const size_t s16 = s.keys + s.values + s.rows * s.q_stride;
+    const size_t s32 = GROUP * PANEL_STRIDE + s.rows * s.o_stride;
+    return s16 * sizeof(int16_t) + s32 * sizeof(int32_t) + 2 * pq_round_up(4 * s.rows, 64);
+}
+
+static state lay_out(const shape *s, void *scratch) {
+    state at = {.keys = scratch};
+    at.values = at.keys + s->keys;
+    at.q = at.values + s->values;
+    at.panel = (int32_t *)(void *)(at.q + s->rows * s->q_stride);
+    at.o = at.panel + GROUP * PANEL_STRIDE;
+    at.most = at.o + s->rows * s->o_stride;
+    at.l = (uint32_t *)at.most + pq_round_up(s->rows, 16);
+    return at;
+}
+
+static void begin_rows(const pq_attention_args *args, const pq_attention_rows *rows, const shape *s,
+                       const state *at) {
+    const size_t count = rows->end - rows->begin;
+    for (size_t i = 0; i < count; i++) {
+        const int8_t *const q = args->q + pq_token_offset(args->q_strides, rows->batch, rows->group,
+                                                          rows->head, rows->begin + i);
+        pq_widen_query(args, q, at->q + i * s->q_stride);
+        at->most[i] = INT32_MIN;
+        at->l[i] = 0;
+    }
+    memset(at->o, 0, count * s->o_stride * sizeof *at->o);
+}
+
+static size_t tile_rows(size_t count, size_t tile) {
+    return pq_min_size(count - tile, PQ_TILE_ROWS);
+}
+
+/* rnu of a row of O. Its low 32 bits are those of the 64-bit sum shifted logically: shift <= 29. */
+static void rescale_row(pq_dyadic factor, size_t d, int32_t *o) {
+    const __m256i m = _mm256_set1_epi32(factor.multiplier);
+    const __m256i half = _mm256_set1_epi64x(1LL << (factor.shift - 1));
+    const __m128i shift = _mm_cvtsi32_si128(factor.shift);
+    const __m128i shift_up = _mm_cvtsi32_si128(32 - factor.shift);
+    for (size_t c = 0; c < d; c += 8) {
+        const __m256i x = pq_load_256(o + c);
+        const __m256i even = _mm256_add_epi64(_mm256_mul_epi32(x, m), half);
+        const __m256i odd = _mm256_add_epi64(_mm256_mul_epi32(_mm256_srli_epi64(x, 32), m), half);
+        pq_store_256(o + c, _mm256_blend_epi32(_mm256_srl_epi64(even, shift),
+                                               _mm256_sll_epi64(odd, shift_up), 0xaa));
+    }
+}
+
+/* Before a row's first key there is nothing to rescale; where its maximum stays, the factor is 1.
+ */
+static void move_maximum(const pq_attention_args *args, int32_t before, int32_t now, uint32_t *l,
+                         int32_t *o) {
+    if (now != before && before != INT32_MIN) {
+        const pq_dyadic factor = pq_online_factor(&args->softmax, (uint32_t)now - (uint32_t)before);
+        *l = (uint32_t)pq_rnu(*l, factor.multiplier, factor.shift);
+        rescale_row(factor, args->head_dim, o);
+    }
+}
+
+static void score_group(const shape *s, size_t count, size_t keys, const int16_t *q,
+                        const int16_t *packed, int32_t *panel) {
+    for (size_t i = 0; i < count; i += PQ_TILE_ROWS) {
+        for (size_t j = 0; j < keys; j += PQ_TILE_COLUMNS) {
+            const int halves = keys - j <= PQ_TILE_COLUMNS / 2 ? 1 : 2;
+            pq_multiply_tile_avx2(tile_rows(count, i), halves, q + i * s->q_stride, s->q_stride,
+                                  packed + j * (s->keys / BLOCK), s->keys / BLOCK / 2,
+                                  panel + i * PANEL_STRIDE + j, PANEL_STRIDE);
+        }
+    }
+}
+
+/* O += weights times values. */
+static __attribute__((noinline)) void add_tile(size_t rows, const int16_t *weights,
+                                               const int16_t *values, size_t pairs, int32_t *o,
+                                               size_t stride) {
+#define CASE(n) \
+    case n: \
+        pq_multiply_avx2(true, n, 2, weights, 2 * PANEL_STRIDE, values, pairs, o, stride); \
+        break;
+    switch (rows) {
+        CASE(1)
+        CASE(2)
+        CASE(3)
+        CASE(4)
+        CASE(5)
+        CASE(6)
+    default: assert(false);
+    }
+#undef CASE
+}
+
+/* Masks and softmax of a group's scores of `keys` keys from `first`; leaves weights. */
+static void weigh_group(const pq_attention_args *args, const pq_attention_rows *rows,
+                        const shape *s, const state *at, size_t begin, size_t count, size_t first,
+                        size_t keys) {
+    size_t plain[GROUP];
+    uint32_t sums[GROUP];
+    int32_t before[GROUP], *const most = at->most + begin;
+    const pq_softmax_panel panel = {.rows = count,
+                                    .n = pq_round_up(keys, PQ_SOFTMAX_STEP),
+                                    .stride = PANEL_STRIDE,
+                                    .scores = at->panel,
+                                    .plain = plain,
+                                    .sums = sums};
+    for (size_t i = 0; i < count; i++) {
+        const size_t query = rows->begin + begin + i, end = pq_visible_keys(args, query);
+        const size_t visible = end > first ? pq_min_size(end - first, keys) : 0;
+        pq_mask_scores(args, rows, query, first, visible, panel.n, at->panel + i * PANEL_STRIDE);
+        plain[i] = args->keep != NULL ? 0 : visible;
+        before[i] = most[i];
+    }
+    pq_softmax_raise_avx2(&panel, most);
+    pq_softmax_table_below_avx2(&args->softmax, &panel, most);
+    for (size_t i = 0; i < count; i++) {
+        uint32_t *const l = at->l + begin + i;
+        move_maximum(args, before[i], most[i], l, at->o + (begin + i) * s->o_stride);
+        *l += sums[i];
+    }
+}
+
+/* One block of keys for the rows begin .. of the block of rows, at most GROUP. */
+static void add_block(const pq_attention_args *args, const pq_attention_rows *rows, const shape *s,
+                      const state *at, size_t begin, size_t first) {
+    const size_t count = pq_min_size(rows->end - rows->begin - begin, GROUP);
+    const size_t end = pq_visible_keys(args, rows->begin + begin + count - 1);
+    if (end <= first) { /* no row of the group sees more than its last */
+        return;
+    }
+    const size_t keys = pq_min_size(end - first, BLOCK);
+    score_group(s, count, keys, at->q + begin * s->q_stride, at->keys, at->panel);
+    weigh_group(args, rows, s, at, begin, count, first, keys);
+    const int16_t *const weights = (const int16_t *)(const void *)at->panel;
+    for (size_t i = 0; i < count; i += PQ_TILE_ROWS) {
+        for (size_t c = 0; c < args->head_dim; c += PQ_TILE_COLUMNS) {
+            add_tile(tile_rows(count, i), weights + i * 2 * PANEL_STRIDE, at->values + c * BLOCK,
+                     pq_softmax_pairs(keys), at->o + (begin + i) * s->o_stride + c, s->o_stride);
+        }
+    }
+}
+
+static void write_rows(const pq_attention_args *args, const pq_attention_rows *rows, const shape *s,
+                       const state *at) {
+    const size_t d = args->head_dim;
+    for (size_t i = 0; i < rows->end - rows->begin; i++) {
+        const pq_row_scale scale = pq_make_row_scale(args, at->l[i]);
+        const int32_t *const o = at->o + i * s->o_stride;
+        int8_t *const y = args->y + pq_token_offset(args->y_strides, rows->batch, rows->group,
+                                                    rows->head, rows->begin + i);
+        for (size_t c = 0; c < d; c += 16) {
+            pq_write_16(args, pq_load_256(o + c), pq_load_256(o + c + 8), &scale, y + c, d - c);
+        }
+    }
+}
+
+static void run(const pq_attention_args *args, const pq_attention_rows *rows, void *scratch) {
+    const shape s = shape_of(args);
+    const state at = lay_out(&s, scratch);
+    const size_t kv_head = rows->head / (args->heads / args->kv_heads), d = args->head_dim;
+    const size_t count = rows->end - rows->begin, keys = pq_visible_keys(args, rows->end - 1);
+    assert(0 < count && count <= s.rows);
+    begin_rows(args, rows, &s, &at);
+    for (size_t first = 0; first < keys; first += BLOCK) {
+        const size_t n = pq_min_size(keys - first, BLOCK);
+        const ptrdiff_t k =
+            pq_token_offset(args->k_strides, rows->batch, rows->group, kv_head, first);
+        const ptrdiff_t v =
+            pq_token_offset(args->v_strides, rows->batch, rows->group, kv_head, first);
+        pq_pack_keys_avx2(args->k + k, args->k_strides.token, n, d, at.keys);
+        pq_pack_values_avx2(args->v + v, args->v_strides.token, n, d, args->v_zero_point,
+                            BLOCK_PAIRS, at.values);
+        for (size_t begin = 0; begin < count; begin += GROUP) {
+            add_block(args, rows, &s, &at, begin, first);
+        }
+    }
+    write_rows(args, rows, &s, &at);
+}
+
+const struct pq_attention_online64_s8_kernel pq_attention_online64_s8_avx2 = {
+    .rows = block_rows,
+    .scratch_size = scratch_size,
+    .run = run,
+    .macs_per_ms = 20 * 1000 * 1000,
+};
