@@ -9,7 +9,7 @@ import numpy as np
 
 from benchmarks import cases, peers
 from benchmarks.probe import multiply_add
-from benchmarks.workload import OURS, Row, Settings
+from benchmarks.workload import FLAT, OURS, Row, Settings
 from pyquant import _C, ops
 
 __all__ = ["TITLE", "add_ours", "rows"]
@@ -40,7 +40,9 @@ def row(settings: Settings, m: int, k: int, n: int) -> Row:
         expected=case.y,
     )
     add_ours(made, case)
-    if settings.threads > 1:
+    if settings.threads == 1:
+        add_ours(made, cases.linear(m, n, k, flat=True), FLAT)
+    else:
         add_ours(made, case, "pyquant, 1 thread", threads=1)
     add_peers(made, case)
     return made

@@ -12,7 +12,7 @@ from functools import partial
 
 from benchmarks import cases, machine, peers
 from benchmarks.bench_gemm import add_ours
-from benchmarks.workload import Row, Settings
+from benchmarks.workload import FLAT, Row, Settings
 
 __all__ = ["TITLE", "rows"]
 
@@ -59,6 +59,7 @@ def start(settings: Settings, size: int, bits: int) -> tuple[Row, cases.Linear]:
 def int8(settings: Settings, size: int) -> Row:
     """8 bits a weight."""
     made, case = start(settings, size, 8)
+    add_ours(made, cases.linear(1, size, size, flat=True), FLAT, copies=copies(size, 8))
     same, threads = [case] * copies(size, 8), settings.threads
     for name in ("FBGEMM", "oneDNN"):
         made.peer(name, lambda name=name: peers.torch_int8.linear(same, name))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -61,15 +62,18 @@ class Linear:
 X_SCALE, X_ZERO_POINT, Y_ZERO_POINT = 4 / 127, 3, -5
 
 
-def linear(m: int, n: int, k: int, bits: int = 8, group: int = 0) -> Linear:
+def linear(m: int, n: int, k: int, bits: int = 8, group: int = 0, flat: bool = False) -> Linear:
     """Normal operands: activations clamped at 4 standard deviations, weights at their channel's maximum.
 
-    Weights of 4 bits have a scale a channel, or a small multiplier of it for each `group` of them.
+    `flat` weights are as often large as small, as those of no trained layer: the worst case of kernels that
+    profit from small ones. Weights of 4 bits have a scale a channel, or a small multiplier of it for each
+    `group` of them.
     """
     rng = np.random.default_rng(0)
     x_q = np.clip(np.rint(rng.standard_normal((m, k)) / X_SCALE) + X_ZERO_POINT, -128, 127).astype(np.int8)
     x = ((x_q.astype(np.float32) - X_ZERO_POINT) * np.float32(X_SCALE)).astype(np.float32)
-    w = (rng.standard_normal((n, k)) / np.sqrt(k)).astype(np.float32)
+    drawn = rng.uniform(-math.sqrt(3), math.sqrt(3), (n, k)) if flat else rng.standard_normal((n, k))
+    w = (drawn / np.sqrt(k)).astype(np.float32)
     bias = (rng.standard_normal(n) / 10).astype(np.float32)
     y_scale = float(np.float32(np.abs(x @ w.T + bias).max() / 120))
     constants: numerics.GemmConstants | numerics.GemmS8S4Constants

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from benchmarks.workload import FLAT
+
 __all__ = ["GOALS", "Goal", "Outcome", "outcomes"]
 
 Row = Mapping[str, Any]
@@ -59,6 +61,12 @@ def of_limit(row: Row) -> float | None:
     return float(shares[0]) if shares else None
 
 
+def of_limit_flat(row: Row) -> float | None:
+    """Share of the probe with weights that no chain can use (`cases.linear`)."""
+    share, slower = of_limit(row), row["ratios"].get(FLAT)
+    return None if share is None or slower is None else float(share / slower["median"])
+
+
 def nanoseconds(row: Row) -> float | None:
     """Per element."""
     return float(1e9 * row["candidates"]["pyquant"]["seconds"]["median"] / row["work"])
@@ -88,6 +96,7 @@ def _table() -> Iterator[Goal]:
             yield goal("gemm", "*", "times torch float32", 3.2, torch)
         else:
             yield goal("gemm", "*", "share of the vpmaddwd limit", 0.92, of_limit)
+            yield goal("gemm", "*", "share of the vpmaddwd limit, flat weights", 0.92, of_limit_flat)
             yield goal("gemm", "*", "times torch float32", 1.7, torch)
             yield goal("gemm", "*", "times ONNX Runtime INT8", 2.4, faster_than(*ORT))
             yield goal("gemm", "*", "times FBGEMM", 1.05, faster_than("FBGEMM"))
