@@ -189,7 +189,6 @@ static void test_cache_sizes(void) {
         {(size_t)1 << 40, (size_t)1 << 40, (size_t)1 << 40},
     };
     const pq_exec exec = pq_exec_serial(message, sizeof message);
-    const pq_exec threads = pq_exec_openmp(3, message, sizeof message);
     uint64_t seed = 12;
     size_t fewest = SIZE_MAX, most = 0;
     for (size_t c = 0; c < sizeof machines / sizeof machines[0]; c++) {
@@ -208,19 +207,7 @@ static void test_cache_sizes(void) {
                 }
                 fewest = weights->blocking.rows < fewest ? weights->blocking.rows : fewest;
                 most = weights->blocking.rows > most ? weights->blocking.rows : most;
-                int32_t *y = exact(4 * y_size(&p)), *other = exact(4 * y_size(&p));
-                memset(y, FILL, 4 * y_size(&p));
-                memset(other, FILL, 4 * y_size(&p));
-                CHECK_OK(pq_gemm_s8s8(&exec, p.m, p.x, p.ldx, weights, y, p.ldy));
-                CHECK_OK(pq_gemm_s8s8(&threads, p.m, p.x, p.ldx, weights, other, p.ldy));
-                CHECK_SAME(other, y, 4 * y_size(&p));
-                for (size_t r = 0; r < p.m; r++) {
-                    for (size_t j = 0; j < p.n; j++) {
-                        CHECK_EQ(y[r * p.ldy + j], oracle_at(&p, r, j));
-                    }
-                }
-                free(y);
-                free(other);
+                check_weights(&seed, &p, weights);
                 pq_gemm_weights_free(weights);
             }
             free_problem(&p);

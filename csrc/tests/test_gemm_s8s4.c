@@ -3,7 +3,7 @@
 #include "gemm_case.h"
 
 typedef struct s4_problem {
-    problem p; /* p.w: the weights, one a byte */
+    problem p; /* the first, for its oracle; p.w: the weights, one a byte */
     uint8_t *nibbles, *factor;
     size_t groups;
     pq_gemm_s8s4_pack_args args;
@@ -57,6 +57,17 @@ static void draw_s4_columns(s4_problem *s, uint64_t *seed) {
     }
 }
 
+/* The equation of gemm_s8s4.h. */
+static int64_t s4_oracle(const problem *p, size_t i, size_t j) {
+    const s4_problem *s = (const s4_problem *)(const void *)p;
+    int64_t acc = p->args.bias == NULL ? 0 : p->args.bias[j];
+    for (size_t q = 0; q < p->k; q++) {
+        acc += ((int64_t)p->x[i * p->ldx + q] - p->args.x_zero_point) * factor_at(s, j, q) *
+               p->w[j * p->k + q];
+    }
+    return oracle_finish(p, j, acc);
+}
+
 static s4_problem make_s4(uint64_t *seed, size_t m, size_t n, size_t k, size_t group_size,
                           pq_dtype type) {
     static const int spreads[] = {RANDOM, RANDOM, LOWEST, HIGHEST};
@@ -64,6 +75,7 @@ static s4_problem make_s4(uint64_t *seed, size_t m, size_t n, size_t k, size_t g
         .p = make_problem(seed, m, n, k, type, spreads[check_random(seed) % 4]),
         .groups = group_size == 0 ? 0 : pq_s4_groups(k, group_size),
     };
+    s.p.oracle = s4_oracle;
     const int spread = (int)(check_random(seed) % W_SPREADS);
     for (size_t i = 0; i < n * k; i++) {
         const bool other = spread >= LEAST && check_random(seed) % 16 == 0;
@@ -98,86 +110,21 @@ static void free_s4(s4_problem *s) {
     free_problem(&s->p);
 }
 
-/* The equation of gemm_s8s4.h. */
-static int64_t s4_oracle(const s4_problem *s, size_t i, size_t j) {
-    const problem *p = &s->p;
-    int64_t acc = p->args.bias == NULL ? 0 : p->args.bias[j];
-    for (size_t q = 0; q < p->k; q++) {
-        acc += ((int64_t)p->x[i * p->ldx + q] - p->args.x_zero_point) * factor_at(s, j, q) *
-               p->w[j * p->k + q];
-    }
-    return oracle_finish(p, j, acc);
-}
-
-static bool same_as_s4_oracle(const s4_problem *s, const void *y, const char *what) {
-    const problem *p = &s->p;
-    for (size_t i = 0; i < p->m; i++) {
-        for (size_t j = 0; j < p->n; j++) {
-            if (!CHECK_EQ(element(y, i * p->ldy + j, p->args.y_type), s4_oracle(s, i, j))) {
-                fprintf(stderr, "  %s, %zu x %zu x %zu in groups of %zu at (%zu, %zu)\n", what,
-                        p->m, p->n, p->k, s->args.group_size, i, j);
-                return false;
-            }
-        }
-    }
-    return true;
-}
-
 static const struct pq_gemm_s8s4_kernel *s4_kernel_of(int isa) {
-    return op_runs_here("gemm_s8s4", (pq_isa)isa)
-               ? pq_kernel_find(PQ_KERNEL_OP_gemm_s8s4, (pq_isa)isa)
-               : NULL;
+    return pq_kernel_present(PQ_KERNEL_OP_gemm_s8s4, (pq_isa)isa);
 }
 
-/* All kernels, on 1 and 3 threads, and in arbitrary blocks, give what the oracle gives. */
 static void check_s4(uint64_t *seed, const s4_problem *s) {
-    const problem *p = &s->p;
-    const size_t bytes = y_size(p) * pq_dtype_size(p->args.y_type);
+    const pq_exec exec = pq_exec_serial(message, sizeof message);
     for (int isa = 0; isa < PQ_ISA_COUNT; isa++) {
         const struct pq_gemm_s8s4_kernel *kernel = s4_kernel_of(isa);
-        if (kernel == NULL) {
-            continue;
-        }
         pq_gemm_weights *weights = NULL;
-        pq_exec serial = pq_exec_serial(message, sizeof message);
-        if (!CHECK_OK(pq_gemm_s8s4_pack_for(&serial, kernel, &s->args, &weights))) {
-            fprintf(stderr, "  %s\n", message);
-            return;
-        }
-        unsigned char *y = exact(bytes), *other = exact(bytes);
-        memset(y, 0x5a, bytes);
-        memset(other, 0x5a, bytes);
-        CHECK_OK(pq_gemm_s8s8(&serial, p->m, p->x, p->ldx, weights, y, p->ldy));
-        same_as_s4_oracle(s, y, pq_isa_name((pq_isa)isa));
-        const pq_exec threads = pq_exec_openmp(3, message, sizeof message);
-        CHECK_OK(pq_gemm_s8s8(&threads, p->m, p->x, p->ldx, weights, other, p->ldy));
-        CHECK_SAME(other, y, bytes); /* the gaps between rows too */
-
-        memset(other, 0x5a, bytes);
-        void *workspace = pq_alloc(kernel->gemm.workspace(&weights->blocking) + 64);
-        const size_t tile = kernel->gemm.column_tile, size = pq_dtype_size(p->args.y_type);
-        for (size_t row = 0; row < p->m;) {
-            const size_t most = (size_t)check_random_in(seed, 1, 13);
-            const size_t rows = most < p->m - row ? most : p->m - row;
-            for (size_t j = 0; j < p->n;) {
-                const size_t wanted = tile * (size_t)check_random_in(seed, 1, 6);
-                const size_t columns =
-                    wanted < weights->blocking.columns ? wanted : weights->blocking.columns;
-                const size_t right = p->n - j < columns ? p->n : j + columns;
-                const pq_gemm_block block = {rows,   j,
-                                             right,  p->x == NULL ? NULL : p->x + row * p->ldx,
-                                             p->ldx, other + (row * p->ldy + j) * size,
-                                             p->ldy};
-                kernel->gemm.run(weights, &block, workspace);
-                j = right;
+        if (kernel != NULL && CHECK_OK(pq_gemm_s8s4_pack_for(&exec, kernel, &s->args, &weights))) {
+            if (!check_weights(seed, &s->p, weights)) {
+                fprintf(stderr, "  in groups of %zu\n", s->args.group_size);
             }
-            row += rows;
+            pq_gemm_weights_free(weights);
         }
-        CHECK_SAME(other, y, bytes);
-        pq_free(workspace);
-        free(y);
-        free(other);
-        pq_gemm_weights_free(weights);
     }
 }
 
