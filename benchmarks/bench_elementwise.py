@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from benchmarks import cases, peers
 from benchmarks.bench_attention import operands
+from benchmarks.softmax import Softmax
 from benchmarks.workload import Row, Settings
-from pyquant import numerics, ops
+from pyquant import _C, numerics, ops
 
 __all__ = ["TITLE", "rows"]
 
@@ -210,25 +211,27 @@ def dequantize(settings: Settings, name: str, tokens: int) -> Row:
 
 
 def softmax(settings: Settings, name: str, tokens: int) -> Row:
-    """Attention over heads so small (4) that little but the softmax is left: a bound from above.
-
-    Integer softmax is no op of its own: its weights never leave the attention kernel.
-    """
+    """Scores to weights and their sum, as inside attention: no op of its own, weights never leave there."""
     import torch
 
-    heads, size = 6, 4
+    heads, size = 6, 64
     (q, k, v), scale = operands(heads, tokens, size)
     grid = (scale, 0, -128, 127)
     constants = numerics.derive_attention(
         "table16", grid, grid, grid, grid, size**-0.5, size, tokens
     ).keywords()
-    scores = torch.from_numpy((q.astype(np.float32) @ k.astype(np.float32).swapaxes(2, 3)) * scale**2 / 2)
-    made = Row(name, settings, work=heads * tokens * tokens, unit="element", traffic=4 * q.size, limit=None)
-    y = ops.attention(q, k, v, **constants, threads=settings.threads)
-    with cases.definition():
-        made.equal(y, ops.attention(q, k, v, **constants), "the int8 outputs of an attention with 4 channels")
-    what = "attention with 4 channels a head: all of it, table16"
-    made.ours(lambda: ops.attention(q, k, v, **constants, out=y, threads=settings.threads), settings=what)
+    trace = ops.attention_trace(q, k, v, **constants)
+    integers = trace.score.reshape(-1, tokens)
+    made = Row(name, settings, work=integers.size, unit="element", traffic=6 * integers.size, limit=None)
+    isa, threads = _C.isa_active(), settings.threads
+    sums = Softmax(isa, constants, integers, threads)()
+    made.equal(sums, trace.l.astype(np.uint32).ravel(), "the sums of all rows")
+    one = integers[:tokens]
+    what = "table16, from int32 scores that are copied in"
+    made.ours(Softmax(isa, constants, one, threads, heads), settings=what)
+    if threads > 1:
+        made.ours(Softmax(isa, constants, one, 1, heads), "pyquant, 1 thread")
+    scores = torch.from_numpy(integers.astype(np.float32) * np.float32(scale**2 * size**-0.5))
     add_torch(made, torch.softmax, scores, -1, into=torch.softmax)
     return made
 

@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 import ctypes
-import hashlib
-import os
-import shutil
-import subprocess
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
-from benchmarks import machine
+from benchmarks import compiled, machine
 
 __all__ = ["Probe", "drift", "multiply_add"]
-
-FLAGS = ("-std=c11", "-O2", "-fopenmp", "-shared", "-fPIC", "-fvisibility=hidden")
 
 # What a kernel of that ISA can do at most per instruction that it is built on.
 INT8 = {
@@ -56,7 +49,7 @@ class Probe:
     def __init__(self, threads: int, ring: int | None = None) -> None:
         self.threads = threads
         self.ring = max(32 << 20, 4 * machine.last_level_cache()) if ring is None else ring
-        self._library = ctypes.CDLL(str(_compiled()))
+        self._library = compiled.library("probe.c")
         self._library.bench_probe_name.restype = ctypes.c_char_p
         self._library.bench_probe_macs.restype = ctypes.c_double
         self._library.bench_probe_read.restype = ctypes.c_uint64
@@ -115,19 +108,3 @@ class Probe:
                 best = min(best, spent / count)
             rates[name] = 1e-9 * work / best
         return rates
-
-
-def _compiled() -> Path:
-    """The shared library, made anew where probe.c or the flags have changed."""
-    source = Path(__file__).with_name("probe.c")
-    compiler = next((c for c in (os.environ.get("CC"), "gcc", "cc", "clang") if c and shutil.which(c)), None)
-    if compiler is None:
-        raise OSError("probe: no C compiler found")
-    key = hashlib.sha256(source.read_bytes() + " ".join((compiler, *FLAGS)).encode()).hexdigest()[:12]
-    target = machine.BUILD / f"probe-{key}.so"
-    if not target.is_file():
-        machine.BUILD.mkdir(parents=True, exist_ok=True)
-        unfinished = target.with_suffix(f".{os.getpid()}.tmp")
-        subprocess.run([compiler, *FLAGS, "-o", str(unfinished), str(source)], check=True)
-        os.replace(unfinished, target)
-    return target
