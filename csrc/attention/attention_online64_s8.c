@@ -21,13 +21,19 @@ static bool is_empty(const pq_attention_args *args) {
            args->head_dim == 0;
 }
 
-static plan make_plan(const kernel_type *kernel, const pq_attention_args *args) {
-    plan p = {.args = args,
-              .kernel = kernel,
-              .rows = kernel->rows(args),
-              .scratch_size = kernel->scratch_size(args)};
-    p.row_blocks = args->q_len / p.rows + (args->q_len % p.rows != 0);
-    return p;
+/* Blocks of equal numbers of rows, so that threads end together, and one for each thread. */
+static plan make_plan(const kernel_type *kernel, const pq_exec *exec,
+                      const pq_attention_args *args) {
+    const size_t heads = args->batch * args->groups * args->heads;
+    const size_t needed = pq_ceil_div(args->q_len, kernel->rows(args));
+    const size_t wanted = pq_ceil_div((size_t)exec->num_threads, heads);
+    const size_t blocks = pq_min_size(pq_max_size(needed, wanted), args->q_len);
+    const size_t rows = pq_ceil_div(args->q_len, blocks);
+    return (plan){.args = args,
+                  .kernel = kernel,
+                  .rows = rows,
+                  .row_blocks = pq_ceil_div(args->q_len, rows),
+                  .scratch_size = kernel->scratch_size(args)};
 }
 
 /* SIZE_MAX if it does not fit, which no allocation can give. */
@@ -49,7 +55,7 @@ static void run_range(void *task, size_t begin, size_t end, int slot) {
             .begin = item % p->row_blocks * p->rows,
         };
         const size_t left = args->q_len - rows.begin;
-        rows.end = rows.begin + (left < p->rows ? left : p->rows);
+        rows.end = rows.begin + pq_min_size(left, p->rows);
         p->kernel->run(args, &rows, scratch);
     }
 }
@@ -88,7 +94,7 @@ size_t pq_attention_online64_workspace(const pq_exec *exec, const pq_attention_a
         const kernel_type *kernel =
             pq_kernel_present(PQ_KERNEL_OP_attention_online64_s8, (pq_isa)isa);
         if (kernel != NULL) {
-            const plan p = make_plan(kernel, args);
+            const plan p = make_plan(kernel, exec, args);
             const size_t size = plan_size(&p, exec->num_threads);
             most = size > most ? size : most;
         }
@@ -102,7 +108,7 @@ pq_status pq_attention_online64_s8_in(const pq_exec *exec, const pq_attention_ar
     if (status != PQ_OK || is_empty(args)) {
         return status;
     }
-    plan p = make_plan(pq_kernel_choose(PQ_KERNEL_OP_attention_online64_s8), args);
+    plan p = make_plan(pq_kernel_choose(PQ_KERNEL_OP_attention_online64_s8), exec, args);
     const size_t size = plan_size(&p, exec->num_threads);
     if (workspace_size < size) {
         return pq_fail(exec, PQ_ERR_VALUE, "%s: expected a workspace of %zu bytes, got %zu", op,
@@ -110,8 +116,7 @@ pq_status pq_attention_online64_s8_in(const pq_exec *exec, const pq_attention_ar
     }
     p.scratch = workspace;
     const size_t items = args->batch * args->groups * args->heads * p.row_blocks;
-    const size_t rows = p.rows < args->q_len ? p.rows : args->q_len;
-    const uint64_t macs = 2 * args->head_dim * (args->k_len == 0 ? 1 : args->k_len) * rows;
+    const uint64_t macs = 2 * args->head_dim * pq_max_size(args->k_len, 1) * p.rows;
     const size_t grain = pq_grain(exec, items, 1, macs * 1000000 / (p.kernel->macs_per_ms / 1000));
     return exec->parallel_for(exec, items, grain, run_range, &p);
 }

@@ -2,18 +2,16 @@
  * values come 64 at a time: those are packed once for all rows of the block and are read, like the
  * panel of scores of the 24 rows in hand, from first-level cache. The tile is that of the exact
  * form; weights times values starts from O. */
-#include "attention/attention_online64_s8_kernel.h"
+#include "attention/attention_online64_avx2.h"
 #include "attention/attention_tile_avx2.h"
 
 #include "pyquant/cpu.h"
-#include "pyquant/rnu.h"
 
 enum {
-    BLOCK = PQ_ATTENTION_ONLINE_BLOCK,
+    BLOCK = PQ_ONLINE_BLOCK,
     GROUP = PQ_ATTENTION_ROWS_MAX, /* rows between two looks at a block: four tiles */
     LEAST_ROWS = GROUP,
-    MOST_ROWS = 192,           /* packing a block costs what some 5 rows cost: 3 % */
-    PANEL_STRIDE = BLOCK + 16, /* an odd number of cache lines */
+    MOST_ROWS = 192, /* packing a block costs what some 5 rows cost: 3 % */
     BLOCK_PAIRS = BLOCK / 2
 };
 
@@ -57,7 +55,7 @@ static size_t block_rows(const pq_attention_args *args) {
 static size_t scratch_size(const pq_attention_args *args) {
     const shape s = shape_of(args);
     const size_t s16 = s.keys + s.values + s.rows * s.q_stride;
-    const size_t s32 = GROUP * PANEL_STRIDE + s.rows * s.o_stride;
+    const size_t s32 = PQ_ONLINE_PANEL + s.rows * s.o_stride;
     return s16 * sizeof(int16_t) + s32 * sizeof(int32_t) + 2 * pq_round_up(4 * s.rows, 64);
 }
 
@@ -66,7 +64,7 @@ static state lay_out(const shape *s, void *scratch) {
     at.values = at.keys + s->keys;
     at.q = at.values + s->values;
     at.panel = (int32_t *)(void *)(at.q + s->rows * s->q_stride);
-    at.o = at.panel + GROUP * PANEL_STRIDE;
+    at.o = at.panel + PQ_ONLINE_PANEL;
     at.most = at.o + s->rows * s->o_stride;
     at.l = (uint32_t *)at.most + pq_round_up(s->rows, 16);
     return at;
@@ -89,32 +87,6 @@ static size_t tile_rows(size_t count, size_t tile) {
     return pq_min_size(count - tile, PQ_TILE_ROWS);
 }
 
-/* rnu of a row of O. Its low 32 bits are those of the 64-bit sum shifted logically: shift <= 29. */
-static void rescale_row(pq_dyadic factor, size_t d, int32_t *o) {
-    const __m256i m = _mm256_set1_epi32(factor.multiplier);
-    const __m256i half = _mm256_set1_epi64x(1LL << (factor.shift - 1));
-    const __m128i shift = _mm_cvtsi32_si128(factor.shift);
-    const __m128i shift_up = _mm_cvtsi32_si128(32 - factor.shift);
-    for (size_t c = 0; c < d; c += 8) {
-        const __m256i x = pq_load_256(o + c);
-        const __m256i even = _mm256_add_epi64(_mm256_mul_epi32(x, m), half);
-        const __m256i odd = _mm256_add_epi64(_mm256_mul_epi32(_mm256_srli_epi64(x, 32), m), half);
-        pq_store_256(o + c, _mm256_blend_epi32(_mm256_srl_epi64(even, shift),
-                                               _mm256_sll_epi64(odd, shift_up), 0xaa));
-    }
-}
-
-/* Before a row's first key there is nothing to rescale; where its maximum stays, the factor is 1.
- */
-static void move_maximum(const pq_attention_args *args, int32_t before, int32_t now, uint32_t *l,
-                         int32_t *o) {
-    if (now != before && before != INT32_MIN) {
-        const pq_dyadic factor = pq_online_factor(&args->softmax, (uint32_t)now - (uint32_t)before);
-        *l = (uint32_t)pq_rnu(*l, factor.multiplier, factor.shift);
-        rescale_row(factor, args->head_dim, o);
-    }
-}
-
 static void score_group(const shape *s, size_t count, size_t keys, const int16_t *q,
                         const int16_t *packed, int32_t *panel) {
     for (size_t i = 0; i < count; i += PQ_TILE_ROWS) {
@@ -122,7 +94,7 @@ static void score_group(const shape *s, size_t count, size_t keys, const int16_t
             const int halves = keys - j <= PQ_TILE_COLUMNS / 2 ? 1 : 2;
             pq_multiply_tile_avx2(tile_rows(count, i), halves, q + i * s->q_stride, s->q_stride,
                                   packed + j * (s->keys / BLOCK), s->keys / BLOCK / 2,
-                                  panel + i * PANEL_STRIDE + j, PANEL_STRIDE);
+                                  panel + i * PQ_ONLINE_STRIDE + j, PQ_ONLINE_STRIDE);
         }
     }
 }
@@ -133,7 +105,7 @@ static __attribute__((noinline)) void add_tile(size_t rows, const int16_t *weigh
                                                size_t stride) {
 #define CASE(n) \
     case n: \
-        pq_multiply_avx2(true, n, 2, weights, 2 * PANEL_STRIDE, values, pairs, o, stride); \
+        pq_multiply_avx2(true, n, 2, weights, 2 * PQ_ONLINE_STRIDE, values, pairs, o, stride); \
         break;
     switch (rows) {
         CASE(1)
@@ -156,14 +128,15 @@ static void weigh_group(const pq_attention_args *args, const pq_attention_rows *
     int32_t before[GROUP], *const most = at->most + begin;
     const pq_softmax_panel panel = {.rows = count,
                                     .n = pq_round_up(keys, PQ_SOFTMAX_STEP),
-                                    .stride = PANEL_STRIDE,
+                                    .stride = PQ_ONLINE_STRIDE,
                                     .scores = at->panel,
                                     .plain = plain,
                                     .sums = sums};
     for (size_t i = 0; i < count; i++) {
-        const size_t query = rows->begin + begin + i, end = pq_visible_keys(args, query);
-        const size_t visible = end > first ? pq_min_size(end - first, keys) : 0;
-        pq_mask_scores(args, rows, query, first, visible, panel.n, at->panel + i * PANEL_STRIDE);
+        const size_t query = rows->begin + begin + i;
+        const size_t visible = pq_visible_of_block(args, query, first, keys);
+        pq_mask_scores(args, rows, query, first, visible, panel.n,
+                       at->panel + i * PQ_ONLINE_STRIDE);
         plain[i] = args->keep != NULL ? 0 : visible;
         before[i] = most[i];
     }
@@ -171,7 +144,7 @@ static void weigh_group(const pq_attention_args *args, const pq_attention_rows *
     pq_softmax_table_below_avx2(&args->softmax, &panel, most);
     for (size_t i = 0; i < count; i++) {
         uint32_t *const l = at->l + begin + i;
-        move_maximum(args, before[i], most[i], l, at->o + (begin + i) * s->o_stride);
+        pq_move_maximum(args, before[i], most[i], l, at->o + (begin + i) * s->o_stride);
         *l += sums[i];
     }
 }
@@ -190,8 +163,9 @@ static void add_block(const pq_attention_args *args, const pq_attention_rows *ro
     const int16_t *const weights = (const int16_t *)(const void *)at->panel;
     for (size_t i = 0; i < count; i += PQ_TILE_ROWS) {
         for (size_t c = 0; c < args->head_dim; c += PQ_TILE_COLUMNS) {
-            add_tile(tile_rows(count, i), weights + i * 2 * PANEL_STRIDE, at->values + c * BLOCK,
-                     pq_softmax_pairs(keys), at->o + (begin + i) * s->o_stride + c, s->o_stride);
+            add_tile(tile_rows(count, i), weights + i * 2 * PQ_ONLINE_STRIDE,
+                     at->values + c * BLOCK, pq_softmax_pairs(keys),
+                     at->o + (begin + i) * s->o_stride + c, s->o_stride);
         }
     }
 }
@@ -210,25 +184,45 @@ static void write_rows(const pq_attention_args *args, const pq_attention_rows *r
     }
 }
 
-static void run(const pq_attention_args *args, const pq_attention_rows *rows, void *scratch) {
-    const shape s = shape_of(args);
-    const state at = lay_out(&s, scratch);
+static void run_direct(const pq_attention_args *args, const pq_attention_rows *rows, const shape *s,
+                       const state *at) {
+    for (size_t i = 0; i < rows->end - rows->begin; i++) {
+        pq_attention_rows one = *rows;
+        one.begin = rows->begin + i;
+        at->l[i] = pq_online_direct_row(args, &one, at->q + i * s->q_stride, at->panel,
+                                        at->o + i * s->o_stride);
+    }
+}
+
+static void run_packed(const pq_attention_args *args, const pq_attention_rows *rows, const shape *s,
+                       const state *at) {
     const size_t kv_head = rows->head / (args->heads / args->kv_heads), d = args->head_dim;
-    const size_t count = rows->end - rows->begin, keys = pq_visible_keys(args, rows->end - 1);
-    assert(0 < count && count <= s.rows);
-    begin_rows(args, rows, &s, &at);
+    const size_t keys = pq_visible_keys(args, rows->end - 1);
     for (size_t first = 0; first < keys; first += BLOCK) {
         const size_t n = pq_min_size(keys - first, BLOCK);
         const ptrdiff_t k =
             pq_token_offset(args->k_strides, rows->batch, rows->group, kv_head, first);
         const ptrdiff_t v =
             pq_token_offset(args->v_strides, rows->batch, rows->group, kv_head, first);
-        pq_pack_keys_avx2(args->k + k, args->k_strides.token, n, d, at.keys);
+        pq_pack_keys_avx2(args->k + k, args->k_strides.token, n, d, at->keys);
         pq_pack_values_avx2(args->v + v, args->v_strides.token, n, d, args->v_zero_point,
-                            BLOCK_PAIRS, at.values);
-        for (size_t begin = 0; begin < count; begin += GROUP) {
-            add_block(args, rows, &s, &at, begin, first);
+                            BLOCK_PAIRS, at->values);
+        for (size_t begin = 0; begin < rows->end - rows->begin; begin += GROUP) {
+            add_block(args, rows, s, at, begin, first);
         }
+    }
+}
+
+static void run(const pq_attention_args *args, const pq_attention_rows *rows, void *scratch) {
+    const shape s = shape_of(args);
+    const state at = lay_out(&s, scratch);
+    const size_t count = rows->end - rows->begin;
+    assert(0 < count && count <= s.rows);
+    begin_rows(args, rows, &s, &at);
+    if (count <= PQ_DIRECT_ROWS) {
+        run_direct(args, rows, &s, &at);
+    } else {
+        run_packed(args, rows, &s, &at);
     }
     write_rows(args, rows, &s, &at);
 }

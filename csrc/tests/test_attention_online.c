@@ -131,6 +131,20 @@ static void test_many_rows(void) {
     pq_cpu_caches_set(NULL);
 }
 
+/* Rows that are not worth packing keys for, over more blocks than are weighed at once. */
+static void test_few_rows(void) {
+    uint64_t random = 8;
+    for (int n = 0; n < 64; n++) {
+        case_shape shape = shape_of(n, &random, (size_t)check_random_in(&random, 1400, 3200));
+        shape.batch = shape.groups = 1;
+        shape.q_len = 1 + (size_t)(n % 7);
+        shape.d = n % 5 == 0 ? 64 : (size_t)check_random_in(&random, 1, 130);
+        attention_case c = case_make(&shape, &random);
+        same_everywhere(&c);
+        case_free(&c);
+    }
+}
+
 /* Any constants of the index, also those of which one step of score is many: the maximum then moves
  * by more than all octaves, or not enough to reach 480. */
 static void test_index_shifts(void) {
@@ -317,6 +331,7 @@ int main(void) {
     test_by_hand();
     test_edges();
     test_many_rows();
+    test_few_rows();
     test_index_shifts();
     test_extremes();
     test_one_block();
