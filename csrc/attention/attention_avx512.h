@@ -34,9 +34,14 @@ typedef struct pq_product {
 
 typedef void pq_multiply_fn(size_t rows, size_t vectors, const pq_product *product);
 
+/* What the scores with 16 packed keys begin with. */
+typedef void pq_bias_fn(const pq_attention_args *args, const char *block, size_t steps,
+                        int32_t *bias);
+
 /* How a variant (and a softmax method) works. */
 typedef struct pq_attention_form {
     size_t key_unit, value_unit; /* elements of 32 bits */
+    pq_bias_fn *bias;            /* where key_unit is 4, else NULL */
     pq_multiply_fn *scores, *output;
     pq_softmax_panel_fn *softmax; /* weights as value_unit wants them */
 } pq_attention_form;
@@ -189,6 +194,20 @@ static inline void pq_pack_values_512(const pq_attention_args *args, const pq_at
             _mm_store_si128(quads + 3, _mm_unpackhi_epi16(high, high_2));
         }
     }
+}
+
+/* Keys and values [begin, end) of one key head; begin is a multiple of 16. */
+static inline void pq_pack_512(const pq_attention_args *args, const pq_attention_form *form,
+                               const pq_attention_shape *s, const int8_t *k, const int8_t *v,
+                               size_t begin, size_t end, char *packed) {
+    char *const keys = packed + s->bias_size;
+    assert(begin % PQ_LANES == 0);
+    pq_pack_keys_512(args, form, s, k, begin, end, keys);
+    for (size_t j = begin; form->bias != NULL && j < end; j += PQ_LANES) {
+        form->bias(args, keys + j / PQ_LANES * s->key_steps * PQ_VECTOR, s->key_steps,
+                   (int32_t *)(void *)packed + j);
+    }
+    pq_pack_values_512(args, form, s, v, begin, end, keys + s->keys_size);
 }
 
 /* The query as key_unit wants it: q - z_q in s16, or q + 128 in u8 (whose 128 and z_q are in the

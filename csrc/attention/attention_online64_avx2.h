@@ -1,10 +1,12 @@
-/* What the wide x86 variants of the online form share: the sums of a row rescaled, and a few
- * queries over keys and values as they lie in memory (attention_direct_avx2.h says why). */
+/* What the wide x86 variants of the online form share: how many rows a block has, masks, softmax
+ * and rescaling of a group of rows, and a few queries over keys and values as they lie in memory
+ * (attention_direct_avx2.h says why). */
 #ifndef PYQUANT_ATTENTION_ATTENTION_ONLINE64_AVX2_H
 #define PYQUANT_ATTENTION_ATTENTION_ONLINE64_AVX2_H
 
 #include "attention/attention_direct_avx2.h"
 #include "attention/attention_online64_s8_kernel.h"
+#include "pyquant/cpu.h"
 #include "pyquant/rnu.h"
 
 enum {
@@ -14,6 +16,42 @@ enum {
 
 /* Scores of a panel: of PQ_ATTENTION_ROWS_MAX rows with one block, or of one row with as many. */
 enum { PQ_ONLINE_PANEL = PQ_ATTENTION_ROWS_MAX * PQ_ONLINE_STRIDE };
+
+enum {
+    PQ_ONLINE_GROUP = PQ_ATTENTION_ROWS_MAX, /* rows between two looks at a block: four tiles */
+    PQ_ONLINE_ROWS = 192 /* of a block: packing 64 keys costs what some 5 rows cost, 3 % */
+};
+
+/* The sums of a block of rows, o_stride apart; maxima and L. */
+typedef struct pq_online_sums {
+    int32_t *o, *most;
+    uint32_t *l;
+    size_t o_stride;
+} pq_online_sums;
+
+/* Rows that scratch is made for: as many as half the second-level cache holds beside the packed
+ * keys and values of a block, `row` and `block` bytes each. */
+static inline size_t pq_online_scratch_rows(const pq_attention_args *args, size_t row,
+                                            size_t block) {
+    const size_t half = pq_cpu_caches().l2 / 2, fit = half > block ? (half - block) / row : 0;
+    const size_t rows = pq_min_size(pq_max_size(fit, PQ_ONLINE_GROUP), PQ_ONLINE_ROWS);
+    return pq_min_size(rows, args->q_len);
+}
+
+/* Fewer where keys are so many that a block of rows would take long (2^27 products of d with keys
+ * are 13 ms on Zen 1), but more than are worth packing for. */
+static inline size_t pq_online_block_rows(const pq_attention_args *args, size_t scratch_rows) {
+    const size_t rows = ((size_t)1 << 27) / (args->k_len * args->head_dim + 1);
+    return pq_min_size(pq_max_size(rows, PQ_ONLINE_GROUP), scratch_rows);
+}
+
+static inline void pq_online_begin(const pq_online_sums *sums, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        sums->most[i] = INT32_MIN;
+        sums->l[i] = 0;
+    }
+    memset(sums->o, 0, count * sums->o_stride * sizeof *sums->o);
+}
 
 /* rnu of a row of O. Its low 32 bits are those of the 64-bit sum shifted logically: shift <= 29. */
 static inline void pq_rescale_row(pq_dyadic factor, size_t d, int32_t *o) {
@@ -46,6 +84,37 @@ static inline size_t pq_visible_of_block(const pq_attention_args *args, size_t i
                                          size_t keys) {
     const size_t end = pq_visible_keys(args, i);
     return end > first ? pq_min_size(end - first, keys) : 0;
+}
+
+/* Masks and softmax of the scores of `keys` keys from `first` (a panel as wide as that rounded up
+ * to `step`) with `count` rows from `begin` of the block; leaves weights, and rescales what was. */
+static inline void pq_online_weigh(const pq_attention_args *args, const pq_attention_rows *rows,
+                                   pq_softmax_raise_fn *raise, pq_softmax_below_fn *below,
+                                   size_t step, const pq_online_sums *so_far, size_t begin,
+                                   size_t count, size_t first, size_t keys, int32_t *scores) {
+    size_t plain[PQ_ONLINE_GROUP];
+    uint32_t sums[PQ_ONLINE_GROUP];
+    int32_t before[PQ_ONLINE_GROUP], *const most = so_far->most + begin;
+    const pq_softmax_panel panel = {.rows = count,
+                                    .n = pq_round_up(keys, step),
+                                    .stride = PQ_ONLINE_STRIDE,
+                                    .scores = scores,
+                                    .plain = plain,
+                                    .sums = sums};
+    for (size_t i = 0; i < count; i++) {
+        const size_t query = rows->begin + begin + i;
+        const size_t visible = pq_visible_of_block(args, query, first, keys);
+        pq_mask_scores(args, rows, query, first, visible, panel.n, scores + i * PQ_ONLINE_STRIDE);
+        plain[i] = args->keep != NULL ? 0 : visible;
+        before[i] = most[i];
+    }
+    raise(&panel, most);
+    below(&args->softmax, &panel, most);
+    for (size_t i = 0; i < count; i++) {
+        uint32_t *const l = so_far->l + begin + i;
+        pq_move_maximum(args, before[i], most[i], l, so_far->o + (begin + i) * so_far->o_stride);
+        *l += sums[i];
+    }
 }
 
 /* O += P (v - z_v) of one block. */

@@ -5,15 +5,7 @@
 #include "attention/attention_online64_avx2.h"
 #include "attention/attention_tile_avx2.h"
 
-#include "pyquant/cpu.h"
-
-enum {
-    BLOCK = PQ_ONLINE_BLOCK,
-    GROUP = PQ_ATTENTION_ROWS_MAX, /* rows between two looks at a block: four tiles */
-    LEAST_ROWS = GROUP,
-    MOST_ROWS = 192, /* packing a block costs what some 5 rows cost: 3 % */
-    BLOCK_PAIRS = BLOCK / 2
-};
+enum { BLOCK = PQ_ONLINE_BLOCK, BLOCK_PAIRS = BLOCK / 2 };
 
 /* Derived sizes, in elements of the array they belong to. */
 typedef struct shape {
@@ -25,62 +17,41 @@ typedef struct shape {
 /* What scratch holds, each at 64 bytes. */
 typedef struct state {
     int16_t *keys, *values, *q;
-    int32_t *panel, *o, *most; /* most: the maxima so far */
-    uint32_t *l;
+    int32_t *panel;
+    pq_online_sums sums;
 } state;
 
-/* As many rows as half the second-level cache holds beside a packed block. */
 static shape shape_of(const pq_attention_args *args) {
-    const size_t d = args->head_dim, wide = pq_round_up(d, PQ_TILE_COLUMNS);
+    const size_t d = args->head_dim;
     shape s = {.keys = pq_ceil_div(d, 2) * 2 * BLOCK,
-               .values = wide * BLOCK,
+               .values = pq_round_up(d, PQ_TILE_COLUMNS) * BLOCK,
                .q_stride = pq_round_up(d, 32) + 32,
                .o_stride = pq_round_up(d, 32) + 16};
     const size_t row = s.q_stride * sizeof(int16_t) + s.o_stride * sizeof(int32_t);
-    const size_t block = (s.keys + s.values) * sizeof(int16_t), half = pq_cpu_caches().l2 / 2;
-    const size_t fit = half > block ? (half - block) / row : 0;
-    const size_t most = pq_min_size(pq_max_size(fit, LEAST_ROWS), MOST_ROWS);
-    s.rows = pq_min_size(most - most % PQ_TILE_ROWS, args->q_len);
+    s.rows = pq_online_scratch_rows(args, row, (s.keys + s.values) * sizeof(int16_t));
     return s;
 }
 
-/* Fewer than scratch holds where keys are so many that a range would take long (2^27 products of
- * d with keys are 10 ms); a tile at least. */
 static size_t block_rows(const pq_attention_args *args) {
-    const size_t rows = ((size_t)1 << 27) / (args->k_len * args->head_dim + 1);
-    const size_t whole = pq_max_size(rows - rows % PQ_TILE_ROWS, PQ_TILE_ROWS);
-    return pq_min_size(whole, shape_of(args).rows);
+    return pq_online_block_rows(args, shape_of(args).rows);
 }
 
 static size_t scratch_size(const pq_attention_args *args) {
     const shape s = shape_of(args);
     const size_t s16 = s.keys + s.values + s.rows * s.q_stride;
-    const size_t s32 = PQ_ONLINE_PANEL + s.rows * s.o_stride;
-    return s16 * sizeof(int16_t) + s32 * sizeof(int32_t) + 2 * pq_round_up(4 * s.rows, 64);
+    const size_t s32 = PQ_ONLINE_PANEL + s.rows * s.o_stride + 2 * pq_round_up(s.rows, 16);
+    return s16 * sizeof(int16_t) + s32 * sizeof(int32_t);
 }
 
 static state lay_out(const shape *s, void *scratch) {
-    state at = {.keys = scratch};
+    state at = {.keys = scratch, .sums.o_stride = s->o_stride};
     at.values = at.keys + s->keys;
     at.q = at.values + s->values;
     at.panel = (int32_t *)(void *)(at.q + s->rows * s->q_stride);
-    at.o = at.panel + PQ_ONLINE_PANEL;
-    at.most = at.o + s->rows * s->o_stride;
-    at.l = (uint32_t *)at.most + pq_round_up(s->rows, 16);
+    at.sums.o = at.panel + PQ_ONLINE_PANEL;
+    at.sums.most = at.sums.o + s->rows * s->o_stride;
+    at.sums.l = (uint32_t *)at.sums.most + pq_round_up(s->rows, 16);
     return at;
-}
-
-static void begin_rows(const pq_attention_args *args, const pq_attention_rows *rows, const shape *s,
-                       const state *at) {
-    const size_t count = rows->end - rows->begin;
-    for (size_t i = 0; i < count; i++) {
-        const int8_t *const q = args->q + pq_token_offset(args->q_strides, rows->batch, rows->group,
-                                                          rows->head, rows->begin + i);
-        pq_widen_query(args, q, at->q + i * s->q_stride);
-        at->most[i] = INT32_MIN;
-        at->l[i] = 0;
-    }
-    memset(at->o, 0, count * s->o_stride * sizeof *at->o);
 }
 
 static size_t tile_rows(size_t count, size_t tile) {
@@ -119,78 +90,25 @@ static __attribute__((noinline)) void add_tile(size_t rows, const int16_t *weigh
 #undef CASE
 }
 
-/* Masks and softmax of a group's scores of `keys` keys from `first`; leaves weights. */
-static void weigh_group(const pq_attention_args *args, const pq_attention_rows *rows,
-                        const shape *s, const state *at, size_t begin, size_t count, size_t first,
-                        size_t keys) {
-    size_t plain[GROUP];
-    uint32_t sums[GROUP];
-    int32_t before[GROUP], *const most = at->most + begin;
-    const pq_softmax_panel panel = {.rows = count,
-                                    .n = pq_round_up(keys, PQ_SOFTMAX_STEP),
-                                    .stride = PQ_ONLINE_STRIDE,
-                                    .scores = at->panel,
-                                    .plain = plain,
-                                    .sums = sums};
-    for (size_t i = 0; i < count; i++) {
-        const size_t query = rows->begin + begin + i;
-        const size_t visible = pq_visible_of_block(args, query, first, keys);
-        pq_mask_scores(args, rows, query, first, visible, panel.n,
-                       at->panel + i * PQ_ONLINE_STRIDE);
-        plain[i] = args->keep != NULL ? 0 : visible;
-        before[i] = most[i];
-    }
-    pq_softmax_raise_avx2(&panel, most);
-    pq_softmax_table_below_avx2(&args->softmax, &panel, most);
-    for (size_t i = 0; i < count; i++) {
-        uint32_t *const l = at->l + begin + i;
-        pq_move_maximum(args, before[i], most[i], l, at->o + (begin + i) * s->o_stride);
-        *l += sums[i];
-    }
-}
-
-/* One block of keys for the rows begin .. of the block of rows, at most GROUP. */
+/* One block of keys for the rows begin .. of the block of rows, at most a group. */
 static void add_block(const pq_attention_args *args, const pq_attention_rows *rows, const shape *s,
                       const state *at, size_t begin, size_t first) {
-    const size_t count = pq_min_size(rows->end - rows->begin - begin, GROUP);
-    const size_t end = pq_visible_keys(args, rows->begin + begin + count - 1);
-    if (end <= first) { /* no row of the group sees more than its last */
+    const size_t count = pq_min_size(rows->end - rows->begin - begin, PQ_ONLINE_GROUP);
+    /* no row of the group sees more than its last */
+    const size_t keys = pq_visible_of_block(args, rows->begin + begin + count - 1, first, BLOCK);
+    if (keys == 0) {
         return;
     }
-    const size_t keys = pq_min_size(end - first, BLOCK);
     score_group(s, count, keys, at->q + begin * s->q_stride, at->keys, at->panel);
-    weigh_group(args, rows, s, at, begin, count, first, keys);
+    pq_online_weigh(args, rows, pq_softmax_raise_avx2, pq_softmax_table_below_avx2, PQ_SOFTMAX_STEP,
+                    &at->sums, begin, count, first, keys, at->panel);
     const int16_t *const weights = (const int16_t *)(const void *)at->panel;
     for (size_t i = 0; i < count; i += PQ_TILE_ROWS) {
+        int32_t *const o = at->sums.o + (begin + i) * s->o_stride;
         for (size_t c = 0; c < args->head_dim; c += PQ_TILE_COLUMNS) {
             add_tile(tile_rows(count, i), weights + i * 2 * PQ_ONLINE_STRIDE,
-                     at->values + c * BLOCK, pq_softmax_pairs(keys),
-                     at->o + (begin + i) * s->o_stride + c, s->o_stride);
+                     at->values + c * BLOCK, pq_softmax_pairs(keys), o + c, s->o_stride);
         }
-    }
-}
-
-static void write_rows(const pq_attention_args *args, const pq_attention_rows *rows, const shape *s,
-                       const state *at) {
-    const size_t d = args->head_dim;
-    for (size_t i = 0; i < rows->end - rows->begin; i++) {
-        const pq_row_scale scale = pq_make_row_scale(args, at->l[i]);
-        const int32_t *const o = at->o + i * s->o_stride;
-        int8_t *const y = args->y + pq_token_offset(args->y_strides, rows->batch, rows->group,
-                                                    rows->head, rows->begin + i);
-        for (size_t c = 0; c < d; c += 16) {
-            pq_write_16(args, pq_load_256(o + c), pq_load_256(o + c + 8), &scale, y + c, d - c);
-        }
-    }
-}
-
-static void run_direct(const pq_attention_args *args, const pq_attention_rows *rows, const shape *s,
-                       const state *at) {
-    for (size_t i = 0; i < rows->end - rows->begin; i++) {
-        pq_attention_rows one = *rows;
-        one.begin = rows->begin + i;
-        at->l[i] = pq_online_direct_row(args, &one, at->q + i * s->q_stride, at->panel,
-                                        at->o + i * s->o_stride);
     }
 }
 
@@ -207,9 +125,17 @@ static void run_packed(const pq_attention_args *args, const pq_attention_rows *r
         pq_pack_keys_avx2(args->k + k, args->k_strides.token, n, d, at->keys);
         pq_pack_values_avx2(args->v + v, args->v_strides.token, n, d, args->v_zero_point,
                             BLOCK_PAIRS, at->values);
-        for (size_t begin = 0; begin < rows->end - rows->begin; begin += GROUP) {
+        for (size_t begin = 0; begin < rows->end - rows->begin; begin += PQ_ONLINE_GROUP) {
             add_block(args, rows, s, at, begin, first);
         }
+    }
+}
+
+static void write_row(const pq_attention_args *args, const int32_t *o, uint32_t l, int8_t *y) {
+    const pq_row_scale scale = pq_make_row_scale(args, l);
+    const size_t d = args->head_dim;
+    for (size_t c = 0; c < d; c += 16) {
+        pq_write_16(args, pq_load_256(o + c), pq_load_256(o + c + 8), &scale, y + c, d - c);
     }
 }
 
@@ -218,13 +144,27 @@ static void run(const pq_attention_args *args, const pq_attention_rows *rows, vo
     const state at = lay_out(&s, scratch);
     const size_t count = rows->end - rows->begin;
     assert(0 < count && count <= s.rows);
-    begin_rows(args, rows, &s, &at);
+    pq_online_begin(&at.sums, count);
+    for (size_t i = 0; i < count; i++) {
+        const ptrdiff_t q =
+            pq_token_offset(args->q_strides, rows->batch, rows->group, rows->head, rows->begin + i);
+        pq_widen_query(args, args->q + q, at.q + i * s.q_stride);
+    }
     if (count <= PQ_DIRECT_ROWS) {
-        run_direct(args, rows, &s, &at);
+        for (size_t i = 0; i < count; i++) {
+            pq_attention_rows one = *rows;
+            one.begin += i;
+            at.sums.l[i] = pq_online_direct_row(args, &one, at.q + i * s.q_stride, at.panel,
+                                                at.sums.o + i * s.o_stride);
+        }
     } else {
         run_packed(args, rows, &s, &at);
     }
-    write_rows(args, rows, &s, &at);
+    for (size_t i = 0; i < count; i++) {
+        const ptrdiff_t y =
+            pq_token_offset(args->y_strides, rows->batch, rows->group, rows->head, rows->begin + i);
+        write_row(args, at.sums.o + i * s.o_stride, at.sums.l[i], args->y + y);
+    }
 }
 
 const struct pq_attention_online64_s8_kernel pq_attention_online64_s8_avx2 = {

@@ -31,13 +31,9 @@ static void pack(const pq_attention_args *args, size_t batch, size_t group, size
                  size_t begin, size_t end, void *packed) {
     const pq_attention_form *const form = form_of(args->softmax.method);
     const pq_attention_shape s = pq_shape_of(args, form);
-    assert(begin % PQ_LANES == 0);
-    pq_pack_keys_512(args, form, &s,
-                     args->k + pq_token_offset(args->k_strides, batch, group, kv_head, 0), begin,
-                     end, packed);
-    pq_pack_values_512(args, form, &s,
-                       args->v + pq_token_offset(args->v_strides, batch, group, kv_head, 0), begin,
-                       end, (char *)packed + s.keys_size);
+    pq_pack_512(
+        args, form, &s, args->k + pq_token_offset(args->k_strides, batch, group, kv_head, 0),
+        args->v + pq_token_offset(args->v_strides, batch, group, kv_head, 0), begin, end, packed);
 }
 
 static void run(const pq_attention_args *args, const pq_attention_rows *rows, const void *packed,

@@ -48,8 +48,8 @@ pq_softmax_panel_fn pq_softmax_table_avx2;
 typedef void pq_softmax_raise_fn(const pq_softmax_panel *panel, int32_t *most);
 typedef void pq_softmax_below_fn(const pq_softmax *softmax, const pq_softmax_panel *panel,
                                  const int32_t *most);
-pq_softmax_raise_fn pq_softmax_raise_avx2;
-pq_softmax_below_fn pq_softmax_table_below_avx2;
+pq_softmax_raise_fn pq_softmax_raise_avx2, pq_softmax_raise_avx512;
+pq_softmax_below_fn pq_softmax_table_below_avx2, pq_softmax_table_below_avx512;
 
 /* Leave s16, and u8 (pmax <= 255), in the order of the keys; n is a multiple of two steps. */
 pq_softmax_panel_fn pq_softmax_table_avx512, pq_softmax_table_avx512_bytes;

@@ -111,24 +111,39 @@ static INLINE uint32_t weigh_row(const bool bytes, const lookup *t, const row_la
     return (uint32_t)_mm512_reduce_add_epi32(sum);
 }
 
+/* `most` are the rows' maxima, or NULL for those of the panel itself. */
 static INLINE void weigh_panel(const bool bytes, const pq_softmax *softmax,
-                               const pq_softmax_panel *panel) {
+                               const pq_softmax_panel *panel, const int32_t *most) {
     const lookup table = make_lookup(softmax);
     assert(panel->n % STEP == 0);
     for (size_t i = 0; i < panel->rows; i++) {
         panel->sums[i] = 0;
         if (panel->n != 0) {
             int32_t *const row = panel->scores + i * panel->stride;
-            const row_lanes lanes = make_lanes(softmax, row_maximum(panel->n, row));
+            const int32_t highest = most == NULL ? row_maximum(panel->n, row) : most[i];
+            const row_lanes lanes = make_lanes(softmax, highest);
             panel->sums[i] = weigh_row(bytes, &table, &lanes, panel->n, panel->plain[i], row);
         }
     }
 }
 
 void pq_softmax_table_avx512(const pq_softmax *softmax, const pq_softmax_panel *panel) {
-    weigh_panel(false, softmax, panel);
+    weigh_panel(false, softmax, panel, NULL);
 }
 
 void pq_softmax_table_avx512_bytes(const pq_softmax *softmax, const pq_softmax_panel *panel) {
-    weigh_panel(true, softmax, panel);
+    weigh_panel(true, softmax, panel, NULL);
+}
+
+void pq_softmax_table_below_avx512(const pq_softmax *softmax, const pq_softmax_panel *panel,
+                                   const int32_t *most) {
+    weigh_panel(false, softmax, panel, most);
+}
+
+void pq_softmax_raise_avx512(const pq_softmax_panel *panel, int32_t *most) {
+    assert(panel->n != 0 && panel->n % STEP == 0);
+    for (size_t i = 0; i < panel->rows; i++) {
+        const int32_t highest = row_maximum(panel->n, panel->scores + i * panel->stride);
+        most[i] = highest > most[i] ? highest : most[i];
+    }
 }
