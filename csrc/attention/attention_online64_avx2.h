@@ -11,16 +11,24 @@
 
 enum {
     PQ_ONLINE_BLOCK = PQ_ATTENTION_ONLINE_BLOCK,
-    PQ_ONLINE_STRIDE = PQ_ONLINE_BLOCK + 16 /* s32 of a row of scores: odd cache lines */
+    PQ_ONLINE_GROUP = PQ_ATTENTION_ROWS_MAX, /* rows between two looks at packed keys: four tiles */
+    PQ_ONLINE_ROWS = 192, /* of a block: packing keys costs what some 5 rows cost, 3 % */
+    /* Four blocks at once: the longer the run of keys that leave a row's maximum, the less often
+     * are its sums loaded and its softmax set up (2 to 6 % on Zen 1; eight give no more). */
+    PQ_ONLINE_BLOCKS = 4,
+    PQ_ONLINE_SPAN = PQ_ONLINE_BLOCKS * PQ_ONLINE_BLOCK,
+    PQ_ONLINE_STRIDE = PQ_ONLINE_SPAN + 16, /* s32 of a row of scores: odd cache lines */
+    PQ_ONLINE_PANEL = PQ_ONLINE_GROUP * PQ_ONLINE_STRIDE,
+    PQ_ONLINE_DIRECT = 32 * PQ_ONLINE_BLOCK /* keys at once of a single row: they fit the panel */
 };
 
-/* Scores of a panel: of PQ_ATTENTION_ROWS_MAX rows with one block, or of one row with as many. */
-enum { PQ_ONLINE_PANEL = PQ_ATTENTION_ROWS_MAX * PQ_ONLINE_STRIDE };
-
-enum {
-    PQ_ONLINE_GROUP = PQ_ATTENTION_ROWS_MAX, /* rows between two looks at a block: four tiles */
-    PQ_ONLINE_ROWS = 192 /* of a block: packing 64 keys costs what some 5 rows cost, 3 % */
-};
+/* Some rows over some blocks: maxima before the first block and after each, and sums of weights
+ * (softmax_method.h). */
+typedef struct pq_online_span {
+    size_t rows, keys, blocks;
+    int32_t most[(PQ_ONLINE_BLOCKS + 1) * PQ_ONLINE_GROUP];
+    uint32_t sums[PQ_ONLINE_BLOCKS * PQ_ONLINE_GROUP];
+} pq_online_span;
 
 /* The sums of a block of rows, o_stride apart; maxima and L. */
 typedef struct pq_online_sums {
@@ -29,11 +37,11 @@ typedef struct pq_online_sums {
     size_t o_stride;
 } pq_online_sums;
 
-/* Rows that scratch is made for: as many as half the second-level cache holds beside the packed
- * keys and values of a block, `row` and `block` bytes each. */
+/* Rows that scratch is made for: as many as half the second-level cache holds, `row` bytes each,
+ * beside `packed` bytes of keys and values. */
 static inline size_t pq_online_scratch_rows(const pq_attention_args *args, size_t row,
-                                            size_t block) {
-    const size_t half = pq_cpu_caches().l2 / 2, fit = half > block ? (half - block) / row : 0;
+                                            size_t packed) {
+    const size_t half = pq_cpu_caches().l2 / 2, fit = half > packed ? (half - packed) / row : 0;
     const size_t rows = pq_min_size(pq_max_size(fit, PQ_ONLINE_GROUP), PQ_ONLINE_ROWS);
     return pq_min_size(rows, args->q_len);
 }
@@ -79,45 +87,65 @@ static inline void pq_move_maximum(const pq_attention_args *args, int32_t before
     }
 }
 
-/* Keys of the block at `first` that query i sees, of `keys` there. */
-static inline size_t pq_visible_of_block(const pq_attention_args *args, size_t i, size_t first,
-                                         size_t keys) {
+/* Keys from `first` on that query i sees, of `keys` there. */
+static inline size_t pq_visible_from(const pq_attention_args *args, size_t i, size_t first,
+                                     size_t keys) {
     const size_t end = pq_visible_keys(args, i);
     return end > first ? pq_min_size(end - first, keys) : 0;
 }
 
-/* Masks and softmax of the scores of `keys` keys from `first` (a panel as wide as that rounded up
- * to `step`) with `count` rows from `begin` of the block; leaves weights, and rescales what was. */
+/* Masks and softmax of the scores of span->keys keys from `first` with span->rows rows from query
+ * `begin` on, whose maxima are most; the panel is as wide as the keys rounded up to `step`. Leaves
+ * weights. */
 static inline void pq_online_weigh(const pq_attention_args *args, const pq_attention_rows *rows,
-                                   pq_softmax_raise_fn *raise, pq_softmax_below_fn *below,
-                                   size_t step, const pq_online_sums *so_far, size_t begin,
-                                   size_t count, size_t first, size_t keys, int32_t *scores) {
+                                   size_t begin, size_t first, pq_softmax_raise_fn *raise,
+                                   pq_softmax_below_fn *below, size_t step, int32_t *scores,
+                                   int32_t *most, pq_online_span *span) {
     size_t plain[PQ_ONLINE_GROUP];
-    uint32_t sums[PQ_ONLINE_GROUP];
-    int32_t before[PQ_ONLINE_GROUP], *const most = so_far->most + begin;
-    const pq_softmax_panel panel = {.rows = count,
-                                    .n = pq_round_up(keys, step),
+    const pq_softmax_panel panel = {.rows = span->rows,
+                                    .n = pq_round_up(span->keys, step),
                                     .stride = PQ_ONLINE_STRIDE,
                                     .scores = scores,
                                     .plain = plain,
-                                    .sums = sums};
-    for (size_t i = 0; i < count; i++) {
-        const size_t query = rows->begin + begin + i;
-        const size_t visible = pq_visible_of_block(args, query, first, keys);
-        pq_mask_scores(args, rows, query, first, visible, panel.n, scores + i * PQ_ONLINE_STRIDE);
+                                    .sums = span->sums};
+    span->blocks = pq_ceil_div(span->keys, PQ_ONLINE_BLOCK);
+    assert((span->blocks + 1) * span->rows <= sizeof span->most / sizeof *span->most);
+    for (size_t i = 0; i < span->rows; i++) {
+        const size_t visible = pq_visible_from(args, begin + i, first, span->keys);
+        pq_mask_scores(args, rows, begin + i, first, visible, panel.n,
+                       scores + i * PQ_ONLINE_STRIDE);
         plain[i] = args->keep != NULL ? 0 : visible;
-        before[i] = most[i];
     }
-    raise(&panel, most);
-    below(&args->softmax, &panel, most);
-    for (size_t i = 0; i < count; i++) {
-        uint32_t *const l = so_far->l + begin + i;
-        pq_move_maximum(args, before[i], most[i], l, so_far->o + (begin + i) * so_far->o_stride);
-        *l += sums[i];
-    }
+    memcpy(span->most, most, span->rows * sizeof *most);
+    raise(&panel, span->most);
+    below(&args->softmax, &panel, span->most);
+    memcpy(most, span->most + span->blocks * span->rows, span->rows * sizeof *most);
 }
 
-/* O += P (v - z_v) of one block. */
+/* Takes rows i .. i + n - 1 of a span, whose sums are given, into block b, and returns the end of
+ * the blocks to which they can go on together: none of those moves a maximum. */
+static inline size_t pq_online_enter(const pq_attention_args *args, const pq_online_span *span,
+                                     size_t i, size_t n, size_t b, uint32_t *l, int32_t *o,
+                                     size_t o_stride) {
+    const size_t rows = span->rows;
+    for (size_t r = 0; r < n; r++) {
+        const int32_t *const most = span->most + b * rows + i + r;
+        pq_move_maximum(args, most[0], most[rows], l + r, o + r * o_stride);
+        l[r] += span->sums[b * rows + i + r];
+    }
+    for (size_t end = b + 1; end < span->blocks; end++) {
+        const int32_t *const most = span->most + end * rows + i;
+        if (memcmp(most, most + rows, n * sizeof *most) != 0) {
+            return end;
+        }
+        for (size_t r = 0; r < n; r++) {
+            l[r] += span->sums[end * rows + i + r];
+        }
+    }
+    return span->blocks;
+}
+
+/* O += P (v - z_v) of some keys, l the sum of P. */
 static inline void pq_direct_add(const pq_attention_args *args, const int8_t *v, size_t keys,
                                  const int16_t *weights, uint32_t l, int32_t *o) {
     /* of the whole difference |.| < 2^31 (attention.h): it may wrap on the way */
@@ -142,67 +170,37 @@ static inline void pq_direct_add(const pq_attention_args *args, const int8_t *v,
     }
 }
 
-/* Scores, masks and softmax of up to PQ_ATTENTION_ROWS_MAX blocks of one query, a row of the panel
- * each; the maximum of a block is that of all before it too. Leaves weights. */
-static inline void pq_direct_weigh(const pq_attention_args *args, const pq_attention_rows *rows,
-                                   const int16_t *q, const int8_t *k, size_t first, size_t keys,
-                                   int32_t before, const pq_softmax_panel *panel, size_t *plain,
-                                   int32_t *most) {
-    for (size_t b = 0; b < panel->rows; b++) {
-        int32_t *const row = panel->scores + b * panel->stride;
-        const size_t at = first + b * PQ_ONLINE_BLOCK;
-        const size_t n = pq_min_size(first + keys - at, PQ_ONLINE_BLOCK);
-        for (size_t j = 0; j < n; j += 8) {
-            const int8_t *key[8]; /* beyond the end the last key, whose scores are excluded */
-            for (size_t i = 0; i < 8; i++) {
-                key[i] = k + (ptrdiff_t)(at + pq_min_size(j + i, n - 1)) * args->k_strides.token;
-            }
-            pq_store_256(row + j, pq_direct_scores_8(q, key, args->head_dim));
-        }
-        pq_mask_scores(args, rows, rows->begin, at, n, panel->n, row);
-        plain[b] = args->keep != NULL ? 0 : n;
-        most[b] = INT32_MIN;
-    }
-    pq_softmax_raise_avx2(panel, most);
-    for (size_t b = 0; b < panel->rows; b++) {
-        const int32_t least = b == 0 ? before : most[b - 1];
-        most[b] = most[b] > least ? most[b] : least;
-    }
-    pq_softmax_table_below_avx2(&args->softmax, panel, most);
-}
-
 /* One query, rows->begin; q is widened, o is zero. Returns L. */
 static inline uint32_t pq_online_direct_row(const pq_attention_args *args,
                                             const pq_attention_rows *rows, const int16_t *q,
                                             int32_t *scores, int32_t *o) {
     const size_t visible = pq_visible_keys(args, rows->begin);
     const size_t kv_head = rows->head / (args->heads / args->kv_heads);
-    const int8_t *const k =
-        args->k + pq_token_offset(args->k_strides, rows->batch, rows->group, kv_head, 0);
-    const int8_t *const v =
-        args->v + pq_token_offset(args->v_strides, rows->batch, rows->group, kv_head, 0);
-    size_t plain[PQ_ATTENTION_ROWS_MAX];
-    int32_t most[PQ_ATTENTION_ROWS_MAX], before = INT32_MIN;
-    uint32_t sums[PQ_ATTENTION_ROWS_MAX], l = 0;
-    for (size_t first = 0; first < visible; first += PQ_ATTENTION_ROWS_MAX * PQ_ONLINE_BLOCK) {
-        const size_t keys =
-            pq_min_size(visible - first, (size_t)PQ_ATTENTION_ROWS_MAX * PQ_ONLINE_BLOCK);
-        const pq_softmax_panel panel = {.rows = pq_ceil_div(keys, PQ_ONLINE_BLOCK),
-                                        .n = PQ_ONLINE_BLOCK,
-                                        .stride = PQ_ONLINE_STRIDE,
-                                        .scores = scores,
-                                        .plain = plain,
-                                        .sums = sums};
-        pq_direct_weigh(args, rows, q, k, first, keys, before, &panel, plain, most);
-        for (size_t b = 0; b < panel.rows; b++) {
-            const size_t at = first + b * PQ_ONLINE_BLOCK;
-            const size_t n = pq_min_size(first + keys - at, PQ_ONLINE_BLOCK);
-            pq_move_maximum(args, before, most[b], &l, o);
-            pq_direct_add(args, v + (ptrdiff_t)at * args->v_strides.token, n,
-                          (const int16_t *)(const void *)(scores + b * PQ_ONLINE_STRIDE), sums[b],
-                          o);
-            l += sums[b];
-            before = most[b];
+    int32_t most = INT32_MIN;
+    uint32_t l = 0;
+    for (size_t first = 0; first < visible; first += PQ_ONLINE_DIRECT) {
+        const int8_t *const k =
+            args->k + pq_token_offset(args->k_strides, rows->batch, rows->group, kv_head, first);
+        const int8_t *const v =
+            args->v + pq_token_offset(args->v_strides, rows->batch, rows->group, kv_head, first);
+        pq_online_span span = {.rows = 1, .keys = pq_min_size(visible - first, PQ_ONLINE_DIRECT)};
+        for (size_t j = 0; j < span.keys; j += 8) {
+            const int8_t *key[8]; /* beyond the end the last key, whose scores are excluded */
+            for (size_t i = 0; i < 8; i++) {
+                const size_t token = pq_min_size(j + i, span.keys - 1);
+                key[i] = k + (ptrdiff_t)token * args->k_strides.token;
+            }
+            pq_store_256(scores + j, pq_direct_scores_8(q, key, args->head_dim));
+        }
+        pq_online_weigh(args, rows, rows->begin, first, pq_softmax_raise_avx2,
+                        pq_softmax_table_below_avx2, PQ_SOFTMAX_STEP, scores, &most, &span);
+        for (size_t b = 0, end; b < span.blocks; b = end) {
+            end = pq_online_enter(args, &span, 0, 1, b, &l, o, 0);
+            const size_t at = b * PQ_ONLINE_BLOCK;
+            const size_t keys = pq_min_size(end * PQ_ONLINE_BLOCK, span.keys) - at;
+            /* of a row by itself, all weights up to the next move are summed in one place */
+            pq_direct_add(args, v + (ptrdiff_t)at * args->v_strides.token, keys,
+                          (const int16_t *)(const void *)scores + at, span.sums[b], o);
         }
     }
     return l;

@@ -1,15 +1,15 @@
 /* A block of rows keeps its queries, sums O, maxima and L in second-level cache while keys and
- * values come 64 at a time: those are packed once for all rows of the block and are read, like the
- * panel of scores of the 24 rows in hand, from first-level cache. The tile is that of the exact
- * form; weights times values starts from O. */
+ * values come 256 at a time: those are packed once for all rows of the block, and meet 24 of them
+ * at a time, whose scores are in first-level cache. The tile is that of the exact form; weights
+ * times values starts from O, and goes on over blocks of keys that move no maximum of its rows. */
 #include "attention/attention_online64_avx2.h"
 #include "attention/attention_tile_avx2.h"
 
-enum { BLOCK = PQ_ONLINE_BLOCK, BLOCK_PAIRS = BLOCK / 2 };
+enum { SPAN = PQ_ONLINE_SPAN };
 
 /* Derived sizes, in elements of the array they belong to. */
 typedef struct shape {
-    size_t keys, values;       /* s16 of one packed block of keys, of values */
+    size_t keys, values;       /* s16 of the packed keys, and values */
     size_t q_stride, o_stride; /* s16, s32; an odd number of cache lines */
     size_t rows;               /* that scratch is made for */
 } shape;
@@ -22,9 +22,9 @@ typedef struct state {
 } state;
 
 static shape shape_of(const pq_attention_args *args) {
-    const size_t d = args->head_dim;
-    shape s = {.keys = pq_ceil_div(d, 2) * 2 * BLOCK,
-               .values = pq_round_up(d, PQ_TILE_COLUMNS) * BLOCK,
+    const size_t d = args->head_dim, packed = args->q_len > PQ_DIRECT_ROWS ? SPAN : 0;
+    shape s = {.keys = pq_ceil_div(d, 2) * 2 * packed,
+               .values = pq_round_up(d, PQ_TILE_COLUMNS) * packed,
                .q_stride = pq_round_up(d, 32) + 32,
                .o_stride = pq_round_up(d, 32) + 16};
     const size_t row = s.q_stride * sizeof(int16_t) + s.o_stride * sizeof(int32_t);
@@ -64,7 +64,7 @@ static void score_group(const shape *s, size_t count, size_t keys, const int16_t
         for (size_t j = 0; j < keys; j += PQ_TILE_COLUMNS) {
             const int halves = keys - j <= PQ_TILE_COLUMNS / 2 ? 1 : 2;
             pq_multiply_tile_avx2(tile_rows(count, i), halves, q + i * s->q_stride, s->q_stride,
-                                  packed + j * (s->keys / BLOCK), s->keys / BLOCK / 2,
+                                  packed + j * (s->keys / SPAN), s->keys / SPAN / 2,
                                   panel + i * PQ_ONLINE_STRIDE + j, PQ_ONLINE_STRIDE);
         }
     }
@@ -90,24 +90,34 @@ static __attribute__((noinline)) void add_tile(size_t rows, const int16_t *weigh
 #undef CASE
 }
 
-/* One block of keys for the rows begin .. of the block of rows, at most a group. */
-static void add_block(const pq_attention_args *args, const pq_attention_rows *rows, const shape *s,
-                      const state *at, size_t begin, size_t first) {
-    const size_t count = pq_min_size(rows->end - rows->begin - begin, PQ_ONLINE_GROUP);
+/* Keys from `first` on for the rows begin .. of the block of rows, at most a group. */
+static void add_span(const pq_attention_args *args, const pq_attention_rows *rows, const shape *s,
+                     const state *at, size_t begin, size_t first) {
+    const size_t query = rows->begin + begin,
+                 count = pq_min_size(rows->end - query, PQ_ONLINE_GROUP);
     /* no row of the group sees more than its last */
-    const size_t keys = pq_visible_of_block(args, rows->begin + begin + count - 1, first, BLOCK);
-    if (keys == 0) {
+    pq_online_span span = {.rows = count,
+                           .keys = pq_visible_from(args, query + count - 1, first, SPAN)};
+    if (span.keys == 0) {
         return;
     }
-    score_group(s, count, keys, at->q + begin * s->q_stride, at->keys, at->panel);
-    pq_online_weigh(args, rows, pq_softmax_raise_avx2, pq_softmax_table_below_avx2, PQ_SOFTMAX_STEP,
-                    &at->sums, begin, count, first, keys, at->panel);
-    const int16_t *const weights = (const int16_t *)(const void *)at->panel;
+    score_group(s, count, span.keys, at->q + begin * s->q_stride, at->keys, at->panel);
+    pq_online_weigh(args, rows, query, first, pq_softmax_raise_avx2, pq_softmax_table_below_avx2,
+                    PQ_SOFTMAX_STEP, at->panel, at->sums.most + begin, &span);
     for (size_t i = 0; i < count; i += PQ_TILE_ROWS) {
+        const int16_t *const weights =
+            (const int16_t *)(const void *)(at->panel + i * PQ_ONLINE_STRIDE);
         int32_t *const o = at->sums.o + (begin + i) * s->o_stride;
-        for (size_t c = 0; c < args->head_dim; c += PQ_TILE_COLUMNS) {
-            add_tile(tile_rows(count, i), weights + i * 2 * PQ_ONLINE_STRIDE,
-                     at->values + c * BLOCK, pq_softmax_pairs(keys), o + c, s->o_stride);
+        for (size_t b = 0, end; b < span.blocks; b = end) {
+            end = pq_online_enter(args, &span, i, tile_rows(count, i), b, at->sums.l + begin + i, o,
+                                  s->o_stride);
+            const size_t pair = b * PQ_ONLINE_BLOCK / 2;
+            const size_t keys = pq_min_size(end * PQ_ONLINE_BLOCK, span.keys);
+            for (size_t c = 0; c < args->head_dim; c += PQ_TILE_COLUMNS) {
+                add_tile(tile_rows(count, i), weights + 2 * pair,
+                         at->values + c * SPAN + pair * PQ_PAIR_WIDTH,
+                         pq_softmax_pairs(keys) - pair, o + c, s->o_stride);
+            }
         }
     }
 }
@@ -116,17 +126,17 @@ static void run_packed(const pq_attention_args *args, const pq_attention_rows *r
                        const state *at) {
     const size_t kv_head = rows->head / (args->heads / args->kv_heads), d = args->head_dim;
     const size_t keys = pq_visible_keys(args, rows->end - 1);
-    for (size_t first = 0; first < keys; first += BLOCK) {
-        const size_t n = pq_min_size(keys - first, BLOCK);
+    for (size_t first = 0; first < keys; first += SPAN) {
+        const size_t n = pq_min_size(keys - first, SPAN);
         const ptrdiff_t k =
             pq_token_offset(args->k_strides, rows->batch, rows->group, kv_head, first);
         const ptrdiff_t v =
             pq_token_offset(args->v_strides, rows->batch, rows->group, kv_head, first);
         pq_pack_keys_avx2(args->k + k, args->k_strides.token, n, d, at->keys);
-        pq_pack_values_avx2(args->v + v, args->v_strides.token, n, d, args->v_zero_point,
-                            BLOCK_PAIRS, at->values);
+        pq_pack_values_avx2(args->v + v, args->v_strides.token, n, d, args->v_zero_point, SPAN / 2,
+                            at->values);
         for (size_t begin = 0; begin < rows->end - rows->begin; begin += PQ_ONLINE_GROUP) {
-            add_block(args, rows, s, at, begin, first);
+            add_span(args, rows, s, at, begin, first);
         }
     }
 }

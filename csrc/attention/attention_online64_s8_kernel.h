@@ -1,7 +1,7 @@
 /* What a variant of attention_online64_s8 is, and the factor that entry and variants share.
  *
- * An item of work is a block of rows of one query head. It reads keys and values as they are, 64 at
- * a time: a variant that wants them packed packs such a block for all its rows, in its scratch.
+ * An item of work is a block of rows of one query head. It reads keys and values as they are: a
+ * variant that wants them packed packs a few blocks of 64 for all its rows, in its scratch.
  */
 #ifndef PYQUANT_ATTENTION_ATTENTION_ONLINE64_S8_KERNEL_H
 #define PYQUANT_ATTENTION_ATTENTION_ONLINE64_S8_KERNEL_H

@@ -43,8 +43,12 @@ typedef void pq_softmax_panel_fn(const pq_softmax *softmax, const pq_softmax_pan
  * the pairs that one multiply-add takes. */
 pq_softmax_panel_fn pq_softmax_table_avx2;
 
-/* Its two halves, for maxima that are not of this panel alone: raises most[i] to the greatest score
- * of row i, and weighs the rows below given maxima, no less than their scores. n > 0. */
+/* The online form (attention_online.h): the scores of a row fall into blocks of 64 keys. most[b *
+ * rows
+ * + i] is the greatest score of row i before block b; raise makes those after a block from those
+ * before it, beginning with b = 0. below weighs each block's keys below the maximum after it. The
+ * weights of blocks that leave the maximum are summed with those of the block before:
+ * sums[b * rows + i] is then 0. n > 0. */
 typedef void pq_softmax_raise_fn(const pq_softmax_panel *panel, int32_t *most);
 typedef void pq_softmax_below_fn(const pq_softmax *softmax, const pq_softmax_panel *panel,
                                  const int32_t *most);

@@ -11,10 +11,15 @@
 #include "attention/softmax_method.h"
 
 #include <assert.h>
+#include <string.h>
 
 #include "core/simd_avx2.h"
+#include "core/sizes.h"
+#include "pyquant/attention_online.h"
 
 #define INLINE inline __attribute__((always_inline))
+
+enum { BLOCK = PQ_ATTENTION_ONLINE_BLOCK };
 
 typedef struct lookup {
     __m256i table_low[2], table_high[2]; /* entries 0..15 and 16..31 */
@@ -163,14 +168,14 @@ static INLINE __m256i weigh_32(const lookup *table, __m256i u0, __m256i u1, int3
 
 /* The indices of a step are begun before the weights of the one before: each is a chain of some 15
  * instructions, longer than the scheduler of Zen 1 sees past (8 % with gcc, 14 % with clang). */
-static INLINE uint32_t weigh_row(const lookup *table, const row_lanes *r, size_t n, size_t plain,
-                                 int32_t *row) {
+static INLINE uint32_t weigh_row(const lookup *table, const row_lanes *r, size_t j, size_t n,
+                                 size_t plain, int32_t *row) {
+    const size_t end = plain < n ? plain : n;
     __m256i sum = _mm256_setzero_si256();
-    size_t j = 0;
-    if (plain >= PQ_SOFTMAX_STEP) {
-        __m256i u0 = indices(r, load(row), load(row + 8));
-        __m256i u1 = indices(r, load(row + 16), load(row + 24));
-        for (; j + 2 * PQ_SOFTMAX_STEP <= plain; j += PQ_SOFTMAX_STEP) {
+    if (j + PQ_SOFTMAX_STEP <= end) {
+        __m256i u0 = indices(r, load(row + j), load(row + j + 8));
+        __m256i u1 = indices(r, load(row + j + 16), load(row + j + 24));
+        for (; j + 2 * PQ_SOFTMAX_STEP <= end; j += PQ_SOFTMAX_STEP) {
             const int32_t *const next = row + j + PQ_SOFTMAX_STEP;
             const __m256i now0 = u0, now1 = u1;
             u0 = indices(r, load(next), load(next + 8));
@@ -188,9 +193,7 @@ static INLINE uint32_t weigh_row(const lookup *table, const row_lanes *r, size_t
     return lane_sum(sum);
 }
 
-/* `most` are the rows' maxima, or NULL for those of the panel itself. */
-static INLINE void weigh_panel(const pq_softmax *softmax, const pq_softmax_panel *panel,
-                               const int32_t *most) {
+void pq_softmax_table_avx2(const pq_softmax *softmax, const pq_softmax_panel *panel) {
     const lookup table = make_lookup(softmax->table);
     const index_rule rule = make_rule(softmax);
     assert(panel->n % PQ_SOFTMAX_STEP == 0);
@@ -198,26 +201,48 @@ static INLINE void weigh_panel(const pq_softmax *softmax, const pq_softmax_panel
         panel->sums[i] = 0;
         if (panel->n != 0) {
             int32_t *const row = panel->scores + i * panel->stride;
-            const int32_t highest = most == NULL ? row_maximum(panel->n, row) : most[i];
-            const row_lanes lanes = make_lanes(&rule, highest);
-            panel->sums[i] = weigh_row(&table, &lanes, panel->n, panel->plain[i], row);
+            const row_lanes lanes = make_lanes(&rule, row_maximum(panel->n, row));
+            panel->sums[i] = weigh_row(&table, &lanes, 0, panel->n, panel->plain[i], row);
         }
     }
 }
 
-void pq_softmax_table_avx2(const pq_softmax *softmax, const pq_softmax_panel *panel) {
-    weigh_panel(softmax, panel, NULL);
+void pq_softmax_raise_avx2(const pq_softmax_panel *panel, int32_t *most) {
+    const size_t rows = panel->rows;
+    assert(panel->n != 0 && panel->n % PQ_SOFTMAX_STEP == 0);
+    for (size_t j = 0; j < panel->n; j += BLOCK, most += rows) {
+        const size_t keys = pq_min_size(panel->n - j, BLOCK);
+        for (size_t i = 0; i < rows; i++) {
+            const int32_t highest = row_maximum(keys, panel->scores + i * panel->stride + j);
+            most[rows + i] = highest > most[i] ? highest : most[i];
+        }
+    }
+}
+
+/* In one row, the blocks from b on that leave the maximum as block b made it, b with them. */
+static size_t same_maximum(const int32_t *most, size_t rows, size_t b, size_t blocks) {
+    size_t end = b + 1;
+    while (end < blocks && most[(end + 1) * rows] == most[end * rows]) {
+        end++;
+    }
+    return end - b;
 }
 
 void pq_softmax_table_below_avx2(const pq_softmax *softmax, const pq_softmax_panel *panel,
                                  const int32_t *most) {
-    weigh_panel(softmax, panel, most);
-}
-
-void pq_softmax_raise_avx2(const pq_softmax_panel *panel, int32_t *most) {
+    const lookup table = make_lookup(softmax->table);
+    const index_rule rule = make_rule(softmax);
+    const size_t rows = panel->rows, blocks = pq_ceil_div(panel->n, BLOCK);
     assert(panel->n != 0 && panel->n % PQ_SOFTMAX_STEP == 0);
-    for (size_t i = 0; i < panel->rows; i++) {
-        const int32_t highest = row_maximum(panel->n, panel->scores + i * panel->stride);
-        most[i] = highest > most[i] ? highest : most[i];
+    memset(panel->sums, 0, rows * blocks * sizeof *panel->sums);
+    for (size_t i = 0; i < rows; i++) {
+        int32_t *const row = panel->scores + i * panel->stride;
+        for (size_t b = 0, count; b < blocks; b += count) {
+            count = same_maximum(most + i, rows, b, blocks);
+            const row_lanes lanes = make_lanes(&rule, most[(b + 1) * rows + i]);
+            const size_t end = pq_min_size((b + count) * BLOCK, panel->n);
+            panel->sums[b * rows + i] =
+                weigh_row(&table, &lanes, b * BLOCK, end, panel->plain[i], row);
+        }
     }
 }

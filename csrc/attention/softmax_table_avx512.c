@@ -5,12 +5,15 @@
 #include "attention/softmax_method.h"
 
 #include <assert.h>
+#include <string.h>
 
 #include "core/simd_avx512.h"
+#include "core/sizes.h"
+#include "pyquant/attention_online.h"
 
 #define INLINE inline __attribute__((always_inline))
 
-enum { STEP = 2 * PQ_SOFTMAX_STEP };
+enum { STEP = 2 * PQ_SOFTMAX_STEP, BLOCK = PQ_ATTENTION_ONLINE_BLOCK };
 
 typedef struct lookup {
     __m512i table, octave;
@@ -98,11 +101,11 @@ static INLINE int32_t row_maximum(size_t n, const int32_t *row) {
         _mm512_max_epi32(_mm512_max_epi32(a, b), _mm512_max_epi32(c, d)));
 }
 
-static INLINE uint32_t weigh_row(const bool bytes, const lookup *t, const row_lanes *r, size_t n,
-                                 size_t plain, int32_t *row) {
+static INLINE uint32_t weigh_row(const bool bytes, const lookup *t, const row_lanes *r, size_t j,
+                                 size_t n, size_t plain, int32_t *row) {
+    const size_t end = plain < n ? plain : n;
     __m512i sum = _mm512_setzero_si512();
-    size_t j = 0;
-    for (; j + STEP <= plain; j += STEP) {
+    for (; j + STEP <= end; j += STEP) {
         sum = _mm512_add_epi32(sum, weigh_step(false, bytes, t, r, row, j));
     }
     for (; j < n; j += STEP) {
@@ -111,39 +114,63 @@ static INLINE uint32_t weigh_row(const bool bytes, const lookup *t, const row_la
     return (uint32_t)_mm512_reduce_add_epi32(sum);
 }
 
-/* `most` are the rows' maxima, or NULL for those of the panel itself. */
 static INLINE void weigh_panel(const bool bytes, const pq_softmax *softmax,
-                               const pq_softmax_panel *panel, const int32_t *most) {
+                               const pq_softmax_panel *panel) {
     const lookup table = make_lookup(softmax);
     assert(panel->n % STEP == 0);
     for (size_t i = 0; i < panel->rows; i++) {
         panel->sums[i] = 0;
         if (panel->n != 0) {
             int32_t *const row = panel->scores + i * panel->stride;
-            const int32_t highest = most == NULL ? row_maximum(panel->n, row) : most[i];
-            const row_lanes lanes = make_lanes(softmax, highest);
-            panel->sums[i] = weigh_row(bytes, &table, &lanes, panel->n, panel->plain[i], row);
+            const row_lanes lanes = make_lanes(softmax, row_maximum(panel->n, row));
+            panel->sums[i] = weigh_row(bytes, &table, &lanes, 0, panel->n, panel->plain[i], row);
         }
     }
 }
 
 void pq_softmax_table_avx512(const pq_softmax *softmax, const pq_softmax_panel *panel) {
-    weigh_panel(false, softmax, panel, NULL);
+    weigh_panel(false, softmax, panel);
 }
 
 void pq_softmax_table_avx512_bytes(const pq_softmax *softmax, const pq_softmax_panel *panel) {
-    weigh_panel(true, softmax, panel, NULL);
+    weigh_panel(true, softmax, panel);
+}
+
+void pq_softmax_raise_avx512(const pq_softmax_panel *panel, int32_t *most) {
+    const size_t rows = panel->rows;
+    assert(panel->n != 0 && panel->n % STEP == 0);
+    for (size_t j = 0; j < panel->n; j += BLOCK, most += rows) {
+        const size_t keys = pq_min_size(panel->n - j, BLOCK);
+        for (size_t i = 0; i < rows; i++) {
+            const int32_t highest = row_maximum(keys, panel->scores + i * panel->stride + j);
+            most[rows + i] = highest > most[i] ? highest : most[i];
+        }
+    }
+}
+
+/* In one row, the blocks from b on that leave the maximum as block b made it, b with them. */
+static size_t same_maximum(const int32_t *most, size_t rows, size_t b, size_t blocks) {
+    size_t end = b + 1;
+    while (end < blocks && most[(end + 1) * rows] == most[end * rows]) {
+        end++;
+    }
+    return end - b;
 }
 
 void pq_softmax_table_below_avx512(const pq_softmax *softmax, const pq_softmax_panel *panel,
                                    const int32_t *most) {
-    weigh_panel(false, softmax, panel, most);
-}
-
-void pq_softmax_raise_avx512(const pq_softmax_panel *panel, int32_t *most) {
+    const lookup table = make_lookup(softmax);
+    const size_t rows = panel->rows, blocks = pq_ceil_div(panel->n, BLOCK);
     assert(panel->n != 0 && panel->n % STEP == 0);
-    for (size_t i = 0; i < panel->rows; i++) {
-        const int32_t highest = row_maximum(panel->n, panel->scores + i * panel->stride);
-        most[i] = highest > most[i] ? highest : most[i];
+    memset(panel->sums, 0, rows * blocks * sizeof *panel->sums);
+    for (size_t i = 0; i < rows; i++) {
+        int32_t *const row = panel->scores + i * panel->stride;
+        for (size_t b = 0, count; b < blocks; b += count) {
+            count = same_maximum(most + i, rows, b, blocks);
+            const row_lanes lanes = make_lanes(softmax, most[(b + 1) * rows + i]);
+            const size_t end = pq_min_size((b + count) * BLOCK, panel->n);
+            panel->sums[b * rows + i] =
+                weigh_row(false, &table, &lanes, b * BLOCK, end, panel->plain[i], row);
+        }
     }
 }
