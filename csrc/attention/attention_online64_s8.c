@@ -21,13 +21,26 @@ static bool is_empty(const pq_attention_args *args) {
            args->head_dim == 0;
 }
 
-/* Blocks of equal numbers of rows, so that threads end together, and one for each thread. */
+/* Blocks of a head's rows: at least one for each thread, and a number that gives all threads as
+ * many, unless that makes blocks so small that to pack keys for each would cost more. */
+static size_t count_blocks(const kernel_type *kernel, const pq_exec *exec,
+                           const pq_attention_args *args) {
+    enum { WORTHWHILE = 48 }; /* packing costs what some 5 rows cost: 10 % */
+    const size_t heads = args->batch * args->groups * args->heads;
+    const size_t threads = (size_t)exec->num_threads;
+    size_t step = 1;
+    while (step * heads % threads != 0) {
+        step++;
+    }
+    const size_t least =
+        pq_max_size(pq_ceil_div(args->q_len, kernel->rows(args)), pq_ceil_div(threads, heads));
+    const size_t even = pq_round_up(least, step);
+    return pq_min_size(args->q_len / even >= WORTHWHILE ? even : least, args->q_len);
+}
+
 static plan make_plan(const kernel_type *kernel, const pq_exec *exec,
                       const pq_attention_args *args) {
-    const size_t heads = args->batch * args->groups * args->heads;
-    const size_t needed = pq_ceil_div(args->q_len, kernel->rows(args));
-    const size_t wanted = pq_ceil_div((size_t)exec->num_threads, heads);
-    const size_t blocks = pq_min_size(pq_max_size(needed, wanted), args->q_len);
+    const size_t blocks = count_blocks(kernel, exec, args);
     const size_t rows = pq_ceil_div(args->q_len, blocks);
     return (plan){.args = args,
                   .kernel = kernel,
