@@ -106,7 +106,7 @@ def elementwise_cases() -> list[Case]:
 
 
 def online_cases() -> list[Case]:
-    """Around one block of 64 keys and more, and a long row."""
+    """Around one block of 64 keys and more, a long row, and more rows than are kept at once."""
     rng = np.random.default_rng(6)
     made = [cases.attention(rng, (1, 2, 1, 3, edge, 16)) for edge in (*EDGES, 128, 129, 192)]
     made += [cases.attention(rng, (1, 1, 1, edge, 70, 16)) for edge in EDGES]
@@ -115,7 +115,7 @@ def online_cases() -> list[Case]:
     for causal in (False, True):
         for mask in ("keep", "add", "both"):
             made += [cases.attention(rng, (2, 4, 2, 67, 133, 24), mask=mask, causal=causal)]
-    made += [cases.attention(rng, (1, 1, 1, 5, 16_384, 8))]
+    made += [cases.attention(rng, (1, 1, 1, 5, 16_384, 8)), cases.attention(rng, (1, 2, 1, 200, 600, 33))]
     return [cases.online(case) for case in made]
 
 
