@@ -8,7 +8,7 @@ from functools import partial
 from benchmarks import cases, peers
 from benchmarks.bench_gemm import SHAPES, TINY, add_ours
 from benchmarks.probe import multiply_add
-from benchmarks.workload import Row, Settings
+from benchmarks.workload import FLAT8, Row, Settings
 from pyquant import _C
 
 __all__ = ["TITLE", "rows"]
@@ -43,6 +43,7 @@ def row(settings: Settings, m: int, k: int, n: int) -> Row:
         add_ours(made, case, "pyquant, 1 thread", threads=1)
     add_ours(made, grouped, f"pyquant, groups of {GROUP}")
     add_ours(made, cases.linear(m, n, k), "pyquant, int8 weights")
+    add_ours(made, cases.linear(m, n, k, flat=True), FLAT8)
     made.peer("torch float32", lambda: peers.torch_float.linear(case))
     made.peer("FBGEMM, int8 weights", lambda: peers.torch_int8.linear([case], "FBGEMM"))
     made.peer("torch int4 weights", lambda: peers.torch_int8.int4_weights([grouped], GROUP), max_rounds=2)

@@ -45,7 +45,7 @@ ROOF_NAMES = {
     "vpmaddwd": "vpmaddwd: int8, exact",
     "vpmaddwd_512": "vpmaddwd, 512 bit",
     "vpmaddubsw_vpaddw": "vpmaddubsw + vpaddw: 4-bit weights",
-    "vpmaddubsw_vpmaddwd": "vpmaddubsw + vpmaddwd: int8 pairs proven safe",
+    "vpmaddubsw_vpmaddwd": "vpmaddubsw + vpmaddwd: pairs",
     "vpdpbusd_512": "vpdpbusd: int8, exact",
     "smull_sadalp": "smull + sadalp: int8",
     "sdot": "sdot: int8, exact",

@@ -13,11 +13,23 @@ from numpy.typing import ArrayLike, NDArray
 
 from benchmarks.probe import Probe
 
-__all__ = ["FLAT", "OURS", "WORKLOADS", "Candidate", "Peer", "Row", "Settings", "Workload", "relative_error"]
+__all__ = [
+    "FLAT",
+    "FLAT8",
+    "OURS",
+    "WORKLOADS",
+    "Candidate",
+    "Peer",
+    "Row",
+    "Settings",
+    "Workload",
+    "relative_error",
+]
 
 LOG = logging.getLogger("benchmarks")
 OURS = "pyquant"
 FLAT = "pyquant, flat weights"
+FLAT8 = "pyquant, flat int8 weights"
 # Each is the module bench_<name>.py, in the order of the page.
 WORKLOADS = ("gemm", "gemm4", "gemv", "attention", "attention_online", "elementwise", "vit")
 
