@@ -9,37 +9,28 @@
 #define LOG2_LOW 0x1.a39ef35793c76p-33
 #define LOG2_E 0x1.71547652b82fep+0
 
-enum { ELEMENT_PS = 8000 };
+enum { ELEMENT_PS = 15000 }; /* two exponentials */
 
-/* e^a for a <= 0. */
+/* e^a for a <= 0. The polynomial is added in pairs, then pairs of those: a third of the latency of
+ * Horner's scheme, so that several of them overlap. */
 static double exp_negative(double a) {
     if (a < -708.0) {
         return 0.0; /* 2^k stays a normal number */
     }
-    static const double inverse[] = {1.0 / 6227020800,
-                                     1.0 / 479001600,
-                                     1.0 / 39916800,
-                                     1.0 / 3628800,
-                                     1.0 / 362880,
-                                     1.0 / 40320,
-                                     1.0 / 5040,
-                                     1.0 / 720,
-                                     1.0 / 120,
-                                     1.0 / 24,
-                                     1.0 / 6,
-                                     0.5,
-                                     1.0,
-                                     1.0};
     const int k = (int)(a * LOG2_E - 0.5);
     const double r = (a - k * LOG2_HIGH) - k * LOG2_LOW;
-    double e = 0.0;
-    for (int i = 0; i < 14; i++) {
-        e = e * r + inverse[i];
-    }
+    const double r2 = r * r, r4 = r2 * r2, r8 = r4 * r4;
+    const double t0 = 1.0 + r, t2 = 1.0 / 2 + r * (1.0 / 6);
+    const double t4 = 1.0 / 24 + r * (1.0 / 120), t6 = 1.0 / 720 + r * (1.0 / 5040);
+    const double t8 = 1.0 / 40320 + r * (1.0 / 362880);
+    const double t10 = 1.0 / 3628800 + r * (1.0 / 39916800);
+    const double t12 = 1.0 / 479001600 + r * (1.0 / 6227020800);
+    const double low = (t0 + r2 * t2) + r4 * (t4 + r2 * t6);
+    const double high = (t8 + r2 * t10) + r4 * t12;
     const uint64_t bits = (uint64_t)(k + 1023) << 52;
     double power;
     memcpy(&power, &bits, sizeof power);
-    return e * power;
+    return (low + r8 * high) * power;
 }
 
 /* log v for a normal v >= 1. */
