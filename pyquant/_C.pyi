@@ -18,6 +18,7 @@ MAX_CONCAT: int
 MAX_DIMS: int
 MAX_INPUTS: int
 MAX_VALUES: int
+METRICS_STATE: int
 SOFTMAX_TABLE16: int
 SOFTMAX_TABLE8: int
 SOFTMAX_TABLE_SIZE: int
@@ -282,6 +283,22 @@ def histogram_merge(
     other_counts: NDArray[np.int64],
     other_meta: NDArray[np.float64],
 ) -> None: ...
+def metrics_update(
+    x: NDArray[np.float32],
+    y: _Array,
+    states: NDArray[np.float64],
+    samples: int,
+    pieces: int,
+    groups: int,
+    length: int,
+    scale: float = 1.0,
+    zero_point: int = 0,
+    threads: int | None = None,
+) -> None: ...
+def metrics_merge(states: NDArray[np.float64], other: NDArray[np.float64]) -> None: ...
+def metrics_kl(
+    x: NDArray[np.float32], y: NDArray[np.float32], threads: int | None = None
+) -> NDArray[np.float64]: ...
 def derive_dyadic(real: float) -> tuple[int, int]: ...
 def derive_weight_scale(
     w: NDArray[np.float32], bias: NDArray[np.float32] | None, x_scale: float, bits: int = 8

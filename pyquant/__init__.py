@@ -12,7 +12,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from pyquant import numerics, ops
+from pyquant import metrics, numerics, ops
 from pyquant._version import __version__
 from pyquant.coverage import Coverage, CoverageRow
 from pyquant.engine import IntegerModel, Output, ProgramBuilder
@@ -51,6 +51,7 @@ __all__ = [
     "compare",
     "convert",
     "evaluate",
+    "metrics",
     "mode",
     "numerics",
     "ops",

@@ -160,6 +160,9 @@ struct pq_gemm_weights;
 PyObject *pq_wrap_weights(const pq_state *state, struct pq_gemm_weights *packed, npy_intp n,
                           npy_intp k, pq_dtype y_type);
 
+/* Numbers in a row of states (bind_metrics.c). */
+#define PQ_METRICS_STATE 9
+
 /* ---- parts; each adds its functions and types ---- */
 
 extern PyMethodDef pq_gemm_methods[];
@@ -170,6 +173,7 @@ extern PyMethodDef pq_layernorm_methods[];
 extern PyMethodDef pq_layout_methods[];
 extern PyMethodDef pq_quantize_methods[];
 extern PyMethodDef pq_observe_methods[];
+extern PyMethodDef pq_metrics_methods[];
 extern PyMethodDef pq_derive_methods[];
 extern PyMethodDef pq_system_methods[];
 extern PyMethodDef pq_probe_methods[];

@@ -43,17 +43,13 @@ static int add_constants(PyObject *module) {
     static const struct {
         const char *name;
         long value;
-    } rows[] = {{"HISTOGRAM_BINS", PQ_HISTOGRAM_BINS},
-                {"HISTOGRAM_EMPTY", PQ_HISTOGRAM_EMPTY},
-                {"MASK_ADD_LIMIT", PQ_MASK_ADD_LIMIT},
-                {"MAX_ATTRS", PQ_MAX_ATTRS},
-                {"MAX_CONCAT", PQ_MAX_CONCAT},
-                {"MAX_DIMS", PQ_MAX_DIMS},
-                {"MAX_INPUTS", PQ_MAX_INPUTS},
-                {"MAX_VALUES", PQ_MAX_VALUES},
-                {"SOFTMAX_TABLE16", PQ_SOFTMAX_TABLE16},
-                {"SOFTMAX_TABLE8", PQ_SOFTMAX_TABLE8},
-                {"SOFTMAX_TABLE_SIZE", PQ_SOFTMAX_TABLE_SIZE}};
+    } rows[] = {
+        {"HISTOGRAM_BINS", PQ_HISTOGRAM_BINS}, {"HISTOGRAM_EMPTY", PQ_HISTOGRAM_EMPTY},
+        {"MASK_ADD_LIMIT", PQ_MASK_ADD_LIMIT}, {"MAX_ATTRS", PQ_MAX_ATTRS},
+        {"MAX_CONCAT", PQ_MAX_CONCAT},         {"MAX_DIMS", PQ_MAX_DIMS},
+        {"MAX_INPUTS", PQ_MAX_INPUTS},         {"MAX_VALUES", PQ_MAX_VALUES},
+        {"METRICS_STATE", PQ_METRICS_STATE},   {"SOFTMAX_TABLE16", PQ_SOFTMAX_TABLE16},
+        {"SOFTMAX_TABLE8", PQ_SOFTMAX_TABLE8}, {"SOFTMAX_TABLE_SIZE", PQ_SOFTMAX_TABLE_SIZE}};
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; ++i) {
         if (PyModule_AddIntConstant(module, rows[i].name, rows[i].value) < 0) {
             return -1;
@@ -66,7 +62,7 @@ static int module_exec(PyObject *module) {
     PyMethodDef *const parts[] = {
         pq_gemm_methods,        pq_gemm_s8s4_methods, pq_attention_methods, pq_layernorm_methods,
         pq_elementwise_methods, pq_layout_methods,    pq_quantize_methods,  pq_observe_methods,
-        pq_derive_methods,      pq_system_methods,    pq_probe_methods};
+        pq_derive_methods,      pq_system_methods,    pq_probe_methods,     pq_metrics_methods};
     pq_state *state = pq_state_of(module);
     if (PyArray_ImportNumPyAPI() < 0 || read_environment() < 0) {
         return -1;

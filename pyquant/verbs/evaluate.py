@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from tqdm.auto import tqdm
 
+from pyquant import metrics
 from pyquant.batches import arguments, count_inputs, target_of
 from pyquant.engine import IntegerModel
 
@@ -52,19 +53,14 @@ class Evaluation:
         """SQNR of these logits against the reference's, in dB: 20 log10 of the mean ratio of norms.
 
         The ratio |reference| / |reference - logits| is taken for each sample, then averaged.
-        Samples without any error do not count; +inf if there is no error at all.
+        Samples without any error do not count; +inf if there is no error at all. ValueError for logits
+        that are not finite. Definition: `pyquant.metrics.sqnr`.
         """
         if self.logits.shape != reference.logits.shape:
             raise ValueError(
                 f"sqnr: expected logits of one shape, got {self.logits.shape} and {reference.logits.shape}"
             )
-        x, y = reference.logits.astype(np.float64), self.logits.astype(np.float64)
-        noise = np.linalg.norm(x - y, axis=1)
-        if not noise.any():
-            return float("inf")
-        with np.errstate(divide="ignore"):
-            ratio = np.linalg.norm(x, axis=1)[noise > 0] / noise[noise > 0]
-        return float(20 * np.log10(ratio.mean()))
+        return float(metrics.sqnr(reference.logits, self.logits))
 
     def __str__(self) -> str:
         return f"top-1 {self.top1:.2f} %, loss {self.loss:.4f}, {self.count} samples"

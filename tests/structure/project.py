@@ -12,7 +12,7 @@ CSRC = ROOT / "csrc"
 PACKAGE = ROOT / "pyquant"
 
 INTEGER_FAMILIES = ("gemm", "attention", "layernorm", "elementwise", "layout", "engine")
-FLOAT_FAMILIES = ("quantize", "derive", "observe")
+FLOAT_FAMILIES = ("quantize", "derive", "observe", "metrics")
 ISAS = ("ref", "avx2", "avx512", "avx512vnni", "neon", "neondot")
 
 

@@ -34,7 +34,7 @@ C_MAY_INCLUDE = {
 # Lower may not import higher. `pyquant/__init__.py` is the public face and knows all.
 PYTHON_LAYERS = [
     {"_C", "_version", "errors", "qparams", "coverage"},
-    {"numerics", "ops", "config", "selftest", "selftest_answers"},
+    {"numerics", "ops", "metrics", "config", "selftest", "selftest_answers"},
     {"engine"},
     {"torch_ops"},
     {"graph", "observers", "batches"},
@@ -49,6 +49,7 @@ WITHOUT_TORCH = {
     "coverage",
     "numerics",
     "ops",
+    "metrics",
     "config",
     "engine",
     "cli",

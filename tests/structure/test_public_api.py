@@ -7,7 +7,7 @@ import pyquant
 PUBLIC = """
 CalibrationError CaptureError Coverage CoverageError CoverageRow HybridModel IntegerModel MissingTorchError
 Output Prepared ProgramBuilder ProgramError QParams QuantConfig SiteConfig __version__ calibrate compare
-convert evaluate mode numerics ops prepare qparams_from_range quantize set_mode
+convert evaluate metrics mode numerics ops prepare qparams_from_range quantize set_mode
 """
 
 
