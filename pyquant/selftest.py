@@ -274,6 +274,13 @@ def _cases() -> Iterator[Case]:
     yield Case("observe_minmax", "observe", "501 elements", {"x": _floats(250, 501)})
     columns = {"x": _floats(251, 5 * 43).reshape(5, 43)}
     yield Case("observe_minmax", "observe", "43 channels", columns, {"axis": 1})
+    x = _floats(260, 5003)
+    yield Case("metrics_sums", "metrics", "5003 elements", {"x": x, "y": x + _floats(261, 5003) / 8})
+    tiny = {"x": x * np.float32(2.0**-70), "y": x * np.float32(1.5 * 2.0**-70)}
+    yield Case("metrics_sums", "metrics", "5003 tiny elements", tiny)
+    for i, dtype in enumerate(RANGE):
+        integers = {"x": x, "y": _full(262 + i, (5003,), dtype), "scale": np.array([0.004], np.float32)}
+        yield Case("metrics_sums", "metrics", f"5003 elements, {dtype}", integers, {"zero_point": 3})
 
 
 CASES: tuple[Case, ...] = tuple(_cases())
@@ -327,6 +334,14 @@ def _call_observe(arrays: dict[str, Any], numbers: dict[str, Any]) -> tuple[Arra
     return low, high
 
 
+def _call_metrics(arrays: dict[str, Any], numbers: dict[str, Any]) -> tuple[Array, ...]:
+    states = np.zeros((1, _C.METRICS_STATE))
+    x, y = arrays["x"], arrays["y"]
+    scale = float(arrays["scale"][0]) if "scale" in arrays else 1.0
+    _C.metrics_update(x, y, states, 1, 1, 1, x.size, scale, numbers.get("zero_point", 0), threads=1)
+    return (states[0, :5],)
+
+
 _CALLS: dict[str, Callable[[dict[str, Any], dict[str, Any]], tuple[Array, ...]]] = {
     "gemm": _call_gemm,
     "gemm_s8s4": _call_gemm_s8s4,
@@ -340,6 +355,7 @@ _CALLS: dict[str, Callable[[dict[str, Any], dict[str, Any]], tuple[Array, ...]]]
     "transpose": _call_transpose,
     "quantize": _call_quantize,
     "observe": _call_observe,
+    "metrics": _call_metrics,
 }
 
 

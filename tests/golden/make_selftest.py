@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.spec import derive, functions, layout, numbers, observe
+from tests.spec import derive, functions, layout, metrics, numbers, observe
 from tests.spec.arrays import expected
 from tests.spec.cases import Case
 from tests.spec.numbers import Affine
@@ -40,12 +40,22 @@ def observed(case: Any) -> tuple[np.ndarray, ...]:
     return np.array(low, np.float32), np.array(high, np.float32)
 
 
+def measured(case: Any) -> tuple[np.ndarray, ...]:
+    x, y = (case.arrays[name].tolist() for name in "xy")
+    if "scale" in case.arrays:
+        scale = float(case.arrays["scale"][0])
+        y = [metrics.dequantized(q, case.numbers["zero_point"], scale) for q in y]
+    return (np.array(metrics.row(x, y)),)
+
+
 def outputs(case: Any) -> tuple[np.ndarray, ...]:
     """What the specification makes of a case."""
     if case.op == "quantize":
         return quantized(case)
     if case.op == "observe":
         return observed(case)
+    if case.op == "metrics":
+        return measured(case)
     if case.op == "transpose":
         x = case.arrays["x"]
         rows, columns = x.shape
