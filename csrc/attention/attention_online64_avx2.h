@@ -46,10 +46,10 @@ static inline size_t pq_online_scratch_rows(const pq_attention_args *args, size_
     return pq_min_size(rows, args->q_len);
 }
 
-/* Fewer where keys are so many that a block of rows would take long (2^27 products of d with keys
- * are 13 ms on Zen 1), but more than are worth packing for. */
+/* Fewer where keys are so many that a block of rows would take long (2^26 products of d with keys
+ * are 7 ms on Zen 1), but more than are worth packing for. */
 static inline size_t pq_online_block_rows(const pq_attention_args *args, size_t scratch_rows) {
-    const size_t rows = ((size_t)1 << 27) / (args->k_len * args->head_dim + 1);
+    const size_t rows = ((size_t)1 << 26) / (args->k_len * args->head_dim + 1);
     return pq_min_size(pq_max_size(rows, PQ_ONLINE_GROUP), scratch_rows);
 }
 
