@@ -16,4 +16,8 @@ PQ_NODISCARD pq_status pq_attention_check_outputs(const pq_exec *exec,
 PQ_NODISCARD pq_status pq_attention_check_constants(const pq_exec *exec,
                                                     const pq_attention_args *args);
 
+/* Data for every operand that has elements. */
+PQ_NODISCARD pq_status pq_attention_check_pointers(const pq_exec *exec, const char *op,
+                                                   const pq_attention_args *args);
+
 #endif

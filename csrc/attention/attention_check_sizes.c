@@ -120,3 +120,16 @@ pq_status pq_attention_check_outputs(const pq_exec *exec, const pq_attention_arg
     }
     return PQ_OK;
 }
+
+pq_status pq_attention_check_pointers(const pq_exec *exec, const char *op,
+                                      const pq_attention_args *args) {
+    const char *missing = args->q == NULL                       ? "q"
+                          : args->k == NULL && args->k_len != 0 ? "k"
+                          : args->v == NULL && args->k_len != 0 ? "v"
+                          : args->y == NULL                     ? "y"
+                                                                : NULL;
+    if (missing != NULL) {
+        return pq_fail(exec, PQ_ERR_VALUE, "%s: expected data for %s, got NULL", op, missing);
+    }
+    return PQ_OK;
+}

@@ -2,6 +2,7 @@
  * packed ahead, so that memory is that of the scratches alone. */
 #include "attention/attention_online64_s8_kernel.h"
 
+#include "attention/attention_check.h"
 #include "core/dispatch.h"
 #include "core/grain.h"
 
@@ -85,15 +86,7 @@ static pq_status check(const pq_exec *exec, const pq_attention_args *args) {
     if (is_empty(args)) {
         return PQ_OK;
     }
-    const char *missing = args->q == NULL                       ? "q"
-                          : args->k == NULL && args->k_len != 0 ? "k"
-                          : args->v == NULL && args->k_len != 0 ? "v"
-                          : args->y == NULL                     ? "y"
-                                                                : NULL;
-    if (missing != NULL) {
-        return pq_fail(exec, PQ_ERR_VALUE, "%s: expected data for %s, got NULL", op, missing);
-    }
-    return PQ_OK;
+    return pq_attention_check_pointers(exec, op, args);
 }
 
 size_t pq_attention_online64_workspace(const pq_exec *exec, const pq_attention_args *args) {

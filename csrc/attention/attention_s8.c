@@ -134,18 +134,6 @@ static pq_status run_plan(const pq_exec *exec, plan *p, void *workspace) {
     return PQ_OK;
 }
 
-static pq_status check_pointers(const pq_exec *exec, const pq_attention_args *args) {
-    const char *missing = args->q == NULL                       ? "q"
-                          : args->k == NULL && args->k_len != 0 ? "k"
-                          : args->v == NULL && args->k_len != 0 ? "v"
-                          : args->y == NULL                     ? "y"
-                                                                : NULL;
-    if (missing != NULL) {
-        return pq_fail(exec, PQ_ERR_VALUE, "attention_s8: expected data for %s, got NULL", missing);
-    }
-    return PQ_OK;
-}
-
 pq_status pq_attention_check(const pq_exec *exec, const pq_attention_args *args) {
     pq_status status = pq_attention_check_sizes(exec, args);
     if (status == PQ_OK) {
@@ -177,7 +165,7 @@ pq_status pq_attention_s8_in(const pq_exec *exec, const pq_attention_args *args,
     if (status != PQ_OK || is_empty(args)) {
         return status;
     }
-    status = check_pointers(exec, args);
+    status = pq_attention_check_pointers(exec, "attention_s8", args);
     if (status != PQ_OK) {
         return status;
     }
@@ -221,7 +209,7 @@ pq_status pq_attention_s8_trace(const pq_exec *exec, const pq_attention_args *ar
     if (status != PQ_OK || is_empty(args)) {
         return status;
     }
-    status = check_pointers(exec, args);
+    status = pq_attention_check_pointers(exec, "attention_s8", args);
     if (status != PQ_OK) {
         return status;
     }
