@@ -1,13 +1,13 @@
 /* table, requantize, add, mean: numbers by hand, an int64 oracle written out from the header,
  * variants and splits against it, use in place, bad arguments. */
 #include "check.h"
+#include "core/dispatch.h"
 #include "elementwise/add_kernel.h"
 #include "elementwise/mean_kernel.h"
 #include "elementwise/requantize_kernel.h"
 #include "elementwise/table_s8_kernel.h"
 #include "pyquant/elementwise.h"
 #include "split_exec.h"
-#include "variant.h"
 
 #define MAX_ELEMENTS 80000
 
@@ -103,7 +103,7 @@ static void test_table(void) {
             y_want[i] = table[x[i] + 128];
         }
         for (pq_isa isa = PQ_ISA_REF; isa < PQ_ISA_COUNT; isa++) {
-            const struct pq_table_s8_kernel *kernel = variant_of(PQ_KERNEL_OP_table_s8, isa);
+            const struct pq_table_s8_kernel *kernel = pq_kernel_present(PQ_KERNEL_OP_table_s8, isa);
             if (kernel != NULL) {
                 memset(y, 0x55, n + 1);
                 kernel->run(n, x, table, y);
@@ -157,7 +157,8 @@ static void test_requantize(void) {
         }
         const size_t size = n * pq_dtype_size(args.y_type);
         for (pq_isa isa = PQ_ISA_REF; isa < PQ_ISA_COUNT; isa++) {
-            const struct pq_requantize_kernel *kernel = variant_of(PQ_KERNEL_OP_requantize, isa);
+            const struct pq_requantize_kernel *kernel =
+                pq_kernel_present(PQ_KERNEL_OP_requantize, isa);
             if (kernel != NULL) {
                 memset(got, 0x55, size + 1);
                 kernel->run(&args, 0, n);
@@ -231,7 +232,7 @@ static void test_add(void) {
         }
         const size_t size = n * pq_dtype_size(args.y_type);
         for (pq_isa isa = PQ_ISA_REF; isa < PQ_ISA_COUNT; isa++) {
-            const struct pq_add_kernel *kernel = variant_of(PQ_KERNEL_OP_add, isa);
+            const struct pq_add_kernel *kernel = pq_kernel_present(PQ_KERNEL_OP_add, isa);
             if (kernel != NULL && args.period == n) {
                 memset(got, 0x55, size + 1);
                 kernel->run(&args, n, a_data, b_data, got);
@@ -286,7 +287,8 @@ static void test_every_input(void) {
         pq_requantize_ref.run(&requantize, 0, N);
         requantize.y = got;
         for (pq_isa isa = PQ_ISA_AVX2; isa < PQ_ISA_COUNT; isa++) {
-            const struct pq_requantize_kernel *kernel = variant_of(PQ_KERNEL_OP_requantize, isa);
+            const struct pq_requantize_kernel *kernel =
+                pq_kernel_present(PQ_KERNEL_OP_requantize, isa);
             if (kernel != NULL) {
                 kernel->run(&requantize, 0, N);
                 CHECK_SAME(got, want, N * pq_dtype_size(y_type));
@@ -308,7 +310,7 @@ static void test_every_input(void) {
                            .out = out};
         pq_add_ref.run(&add, N, a_data, b_data, want);
         for (pq_isa isa = PQ_ISA_AVX2; isa < PQ_ISA_COUNT; isa++) {
-            const struct pq_add_kernel *kernel = variant_of(PQ_KERNEL_OP_add, isa);
+            const struct pq_add_kernel *kernel = pq_kernel_present(PQ_KERNEL_OP_add, isa);
             if (kernel != NULL) {
                 kernel->run(&add, N, a_data, b_data, got);
                 CHECK_SAME(got, want, N * pq_dtype_size(y_type));
@@ -382,7 +384,7 @@ static void test_mean(void) {
         }
         mean_want(&args);
         for (pq_isa isa = PQ_ISA_REF; isa < PQ_ISA_COUNT; isa++) {
-            const struct pq_mean_kernel *kernel = variant_of(PQ_KERNEL_OP_mean, isa);
+            const struct pq_mean_kernel *kernel = pq_kernel_present(PQ_KERNEL_OP_mean, isa);
             if (kernel != NULL) {
                 memset(got, 0x55, size + 1);
                 for (size_t o = 0; o < args.outer && args.inner > 0; o++) {

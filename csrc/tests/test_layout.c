@@ -1,9 +1,9 @@
 /* copy, concat, gather: by hand, then against index arithmetic spelt out, then bad arguments. */
 #include "check.h"
+#include "core/dispatch.h"
 #include "layout/transpose_kernel.h"
 #include "pyquant/layout.h"
 #include "split_exec.h"
-#include "variant.h"
 
 #define MAX_BYTES 400000
 
@@ -186,7 +186,8 @@ static void test_transpose_variants(void) {
             }
         }
         for (pq_isa isa = PQ_ISA_REF; isa < PQ_ISA_COUNT; isa++) {
-            const struct pq_transpose_kernel *kernel = variant_of(PQ_KERNEL_OP_transpose, isa);
+            const struct pq_transpose_kernel *kernel =
+                pq_kernel_present(PQ_KERNEL_OP_transpose, isa);
             if (kernel != NULL) {
                 memset(y, 0x55, sizeof y);
                 kernel->run(size, rows, columns, (const char *)x, x_step, (char *)y,

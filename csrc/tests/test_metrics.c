@@ -3,10 +3,10 @@
 #include <math.h>
 
 #include "check.h"
+#include "core/dispatch.h"
 #include "metrics/metrics_sums_kernel.h"
 #include "pyquant/metrics.h"
 #include "split_exec.h"
-#include "variant.h"
 
 #define MAX_ELEMENTS (3 * PQ_METRICS_CHUNK + 77)
 
@@ -160,7 +160,7 @@ static void test_variants(void) {
         ref->from_s16(n, q_data, 32767, 0x1.fffp-100F, y16_want);
         for (pq_isa isa = PQ_ISA_AVX2; isa < PQ_ISA_COUNT; isa++) {
             const struct pq_metrics_sums_kernel *kernel =
-                variant_of(PQ_KERNEL_OP_metrics_sums, isa);
+                pq_kernel_present(PQ_KERNEL_OP_metrics_sums, isa);
             if (kernel == NULL) {
                 continue;
             }
@@ -180,7 +180,7 @@ static void test_variants(void) {
 static void test_not_finite(void) {
     pq_exec exec = pq_exec_serial(message, sizeof message);
     for (pq_isa isa = PQ_ISA_REF; isa < PQ_ISA_COUNT; isa++) {
-        if (variant_of(PQ_KERNEL_OP_metrics_sums, isa) == NULL || !pq_isa_eligible(isa, 0) ||
+        if (pq_kernel_present(PQ_KERNEL_OP_metrics_sums, isa) == NULL || !pq_isa_eligible(isa, 0) ||
             pq_isa_limit(pq_isa_name(isa)) != PQ_OK) {
             continue;
         }

@@ -3,10 +3,10 @@
 #include <math.h>
 
 #include "check.h"
+#include "core/dispatch.h"
 #include "observe/observe_minmax_kernel.h"
 #include "pyquant/observe.h"
 #include "split_exec.h"
-#include "variant.h"
 
 #define MAX_ELEMENTS 60000
 
@@ -107,7 +107,7 @@ static void test_minmax_variants(void) {
         CHECK(n == 0 || n % 3 != 0 || run_want >= PQ_INFINITY_BITS);
         for (pq_isa isa = PQ_ISA_AVX2; isa < PQ_ISA_COUNT; isa++) {
             const struct pq_observe_minmax_kernel *kernel =
-                variant_of(PQ_KERNEL_OP_observe_minmax, isa);
+                pq_kernel_present(PQ_KERNEL_OP_observe_minmax, isa);
             if (kernel == NULL) {
                 continue;
             }

@@ -3,8 +3,8 @@
 #include <math.h>
 
 #include "check.h"
+#include "core/dispatch.h"
 #include "quantize/quantize_f32_kernel.h"
-#include "variant.h"
 
 static char message[256];
 
@@ -39,8 +39,8 @@ static int32_t element(const void *q, size_t i, pq_dtype type) {
 
 static pq_grid random_grid(uint64_t *seed) {
     const int32_t limit = check_random(seed) % 2 == 0 ? 128 : 32768;
-    pq_grid grid = {.q_type = limit == 128 ? PQ_S8 : PQ_S16, .quant_min = -limit,
-                    .quant_max = limit - 1};
+    pq_grid grid = {
+        .q_type = limit == 128 ? PQ_S8 : PQ_S16, .quant_min = -limit, .quant_max = limit - 1};
     if (check_random(seed) % 2 == 0) {
         grid.quant_min = (int32_t)check_random_in(seed, -limit, limit - 1);
         grid.quant_max = (int32_t)check_random_in(seed, grid.quant_min, limit - 1);
@@ -136,7 +136,8 @@ static void test_kernels(void) {
     static const size_t sizes[] = {0, 1, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 101, 257};
     int tested = 0;
     for (pq_isa isa = PQ_ISA_REF; isa < PQ_ISA_COUNT; isa++) {
-        const struct pq_quantize_f32_kernel *kernel = variant_of(PQ_KERNEL_OP_quantize_f32, isa);
+        const struct pq_quantize_f32_kernel *kernel =
+            pq_kernel_present(PQ_KERNEL_OP_quantize_f32, isa);
         if (kernel == NULL) {
             continue;
         }
@@ -196,8 +197,8 @@ static void test_recovery(void) {
 /* element i uses scale[(i / inner) % channels], over several ranges and their borders. */
 static void test_per_axis(void) {
     static const size_t shapes[][3] = {/* n, channels, inner */
-                                       {1, 1, 1},       {30, 3, 1},       {31, 3, 5},
-                                       {200003, 7, 1},  {200003, 96, 1},  {200003, 5, 77},
+                                       {1, 1, 1},          {30, 3, 1},        {31, 3, 5},
+                                       {200003, 7, 1},     {200003, 96, 1},   {200003, 5, 77},
                                        {150000, 2, 75000}, {65537, 65536, 1}, {10, 64, 64}};
     uint64_t seed = 13;
     const pq_grid grid = {PQ_S8, -3, -128, 127};
