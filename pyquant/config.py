@@ -12,11 +12,13 @@ from typing import Any
 
 import yaml
 
+from pyquant.methods import canonical
+
 __all__ = ["PRESETS", "Override", "QuantConfig", "SiteConfig", "resolve_config"]
 
 OBSERVERS = ("minmax", "ema", "percentile", "mse")
 WEIGHT_OBSERVERS = ("absmax", "mse")
-SOFTMAX_METHODS = ("table16", "table8")
+METHOD_OPS = ("softmax", "unary", "norm")  # settings that hold a method's text
 
 
 def _bits(name: str, value: object, low: int, high: int) -> None:
@@ -33,6 +35,12 @@ def _number(name: str, value: object) -> float:
 def _one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
         raise ValueError(f"{name}: expected one of {', '.join(allowed)}, got {value!r}")
+
+
+def _method(op: str, value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{op}: expected the name of a method, got {value!r}")
+    return canonical(op, value)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,8 +68,9 @@ class SiteConfig:
         Share of values inside the range, in percent, for ``percentile``.
     momentum : float
         Weight of the old range for ``ema``.
-    softmax : str
-        ``table16`` (16-bit weights) or ``table8`` (8-bit, for dot-product instructions).
+    softmax, unary, norm : str
+        The methods of the softmax inside attention or alone, of element-wise functions, and of LayerNorm and
+        RMSNorm, as `pyquant.methods` lists them: ``"table16"``, ``"ibert(bits=8)"``.
     keep_float : bool
         Leave the site in float on purpose; `coverage()` lists it.
     """
@@ -77,6 +86,8 @@ class SiteConfig:
     percentile: float = 99.99
     momentum: float = 0.95
     softmax: str = "table16"
+    unary: str = "table"
+    norm: str = "exact"
     keep_float: bool = False
 
     def __post_init__(self) -> None:
@@ -92,7 +103,8 @@ class SiteConfig:
         _one_of("observer", self.observer, OBSERVERS)
         _one_of("residual_observer", self.residual_observer, OBSERVERS)
         _one_of("weight_observer", self.weight_observer, WEIGHT_OBSERVERS)
-        _one_of("softmax", self.softmax, SOFTMAX_METHODS)
+        for op in METHOD_OPS:
+            object.__setattr__(self, op, _method(op, getattr(self, op)))
         if not 50.0 < _number("percentile", self.percentile) <= 100.0:
             raise ValueError(f"percentile: expected a number in (50, 100], got {self.percentile!r}")
         if not 0.0 <= _number("momentum", self.momentum) < 1.0:

@@ -33,7 +33,7 @@ C_MAY_INCLUDE = {
 
 # Lower may not import higher. `pyquant/__init__.py` is the public face and knows all.
 PYTHON_LAYERS = [
-    {"_C", "_version", "errors", "qparams", "coverage"},
+    {"_C", "_version", "errors", "qparams", "coverage", "methods"},
     {"numerics", "ops", "metrics", "config", "selftest", "selftest_answers"},
     {"engine"},
     {"torch_ops"},
@@ -47,6 +47,7 @@ WITHOUT_TORCH = {
     "errors",
     "qparams",
     "coverage",
+    "methods",
     "numerics",
     "ops",
     "metrics",

@@ -97,7 +97,9 @@ BAD_FIELDS: dict[str, Any] = {
     "weight_observer": ("minmax",),
     "percentile": (50.0, 100.5, "99", float("nan"), True),
     "momentum": (-0.1, 1.0, "0.9"),
-    "softmax": ("exact",),
+    "softmax": ("exact", "table8(bits=4)", 3),
+    "unary": ("exact",),
+    "norm": ("table16", None),
     "keep_float": (1, None),
 }
 
