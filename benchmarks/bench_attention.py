@@ -56,7 +56,7 @@ def row(settings: Settings, heads: int, tokens: int, size: int) -> Row:
         expected=expected,
     )
     x_grid, y_grid = (scale, 0, -128, 127), (y_scale, 0, -128, 127)
-    for method in numerics.SOFTMAX_METHODS:
+    for method in ("table16", "table8"):
         constants = numerics.derive_attention(
             method, x_grid, x_grid, x_grid, y_grid, size**-0.5, size, tokens
         ).keywords()

@@ -5,7 +5,7 @@
 #include <omp.h>
 #include <string.h>
 
-#include "attention/softmax_method.h"
+#include "softmax/softmax_method.h"
 
 #define EXPORT __attribute__((visibility("default")))
 

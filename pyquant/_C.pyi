@@ -19,8 +19,6 @@ MAX_DIMS: int
 MAX_INPUTS: int
 MAX_VALUES: int
 METRICS_STATE: int
-SOFTMAX_TABLE16: int
-SOFTMAX_TABLE8: int
 SOFTMAX_TABLE_SIZE: int
 
 class ProgramError(ValueError):
@@ -120,6 +118,7 @@ def attention(
     causal: bool = False,
     out: _Array | None = None,
     threads: int | None = None,
+    softmax_bits: int = 0,
 ) -> NDArray[np.int8]: ...
 def attention_online64(
     q: _Array,
@@ -144,6 +143,7 @@ def attention_online64(
     causal: bool = False,
     out: _Array | None = None,
     threads: int | None = None,
+    softmax_bits: int = 0,
 ) -> NDArray[np.int8]: ...
 def attention_trace(
     q: _Array,
@@ -168,6 +168,7 @@ def attention_trace(
     causal: bool = False,
     out: _Array | None = None,
     threads: int | None = None,
+    softmax_bits: int = 0,
 ) -> tuple[NDArray[np.int8], NDArray[np.int32], NDArray[np.uint16], NDArray[np.uint32]]: ...
 def layernorm(
     x: _Array,
@@ -330,7 +331,7 @@ def derive_gemm_s8s4(
     group_multiplier: NDArray[np.uint8] | None = None,
 ) -> tuple[NDArray[np.uint8], NDArray[np.int32], NDArray[np.int32], NDArray[np.uint8]]: ...
 def derive_attention(
-    method: int,
+    method: str,
     q: _Grid,
     k: _Grid,
     v: _Grid,
@@ -339,7 +340,7 @@ def derive_attention(
     head_dim: int,
     keys: int,
     has_mask: bool = False,
-) -> tuple[NDArray[np.int16], int, int, int, int, int, int]: ...
+) -> tuple[NDArray[Any], int, int, int, int, int, int, int]: ...
 def derive_mask(
     mask: NDArray[np.float32], q_scale: float, k_scale: float, softmax_scale: float
 ) -> tuple[NDArray[np.int32], NDArray[np.uint8], bool, bool]: ...

@@ -8,16 +8,16 @@ it, hence agree. The fields of a result have the names of the arguments of `pyqu
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pyquant import _C
+from pyquant.methods import canonical, methods
 from pyquant.qparams import QParams
 
 __all__ = [
-    "SOFTMAX_METHODS",
     "UNARY_NAMES",
     "AddConstants",
     "AttentionConstants",
@@ -28,7 +28,6 @@ __all__ = [
     "GroupScale",
     "LayerNormConstants",
     "MaskConstants",
-    "SoftmaxMethod",
     "derive_add",
     "derive_attention",
     "derive_dyadic",
@@ -43,12 +42,8 @@ __all__ = [
     "unary_value",
 ]
 
-SoftmaxMethod: TypeAlias = Literal["table16", "table8"]
 Grid: TypeAlias = QParams | tuple[float, int, int, int]
 """``(scale, zero_point, quant_min, quant_max)``, as a value or a plain tuple."""
-
-SOFTMAX_METHODS: dict[str, int] = {"table16": _C.SOFTMAX_TABLE16, "table8": _C.SOFTMAX_TABLE8}
-"""Integer softmax methods and their codes in a program."""
 
 UNARY_NAMES: tuple[str, ...] = _C.unary_names()
 """Functions that `derive_table` knows."""
@@ -103,14 +98,19 @@ class GemmS8S4Constants(_Constants):
 
 @dataclass(frozen=True, eq=False)
 class AttentionConstants(_Constants):
-    """Of the softmax sub-site (table int16 [32] to pmax) and of the output's requantization."""
+    """Of the softmax sub-site and of the output's requantization.
 
-    table: NDArray[np.int16]
-    method: SoftmaxMethod
+    table is int16 [32] for the methods table16 and table8, and int32 [n] for others: the exponentials of each
+    distance from the row's maximum. method is the name, without parameters.
+    """
+
+    table: NDArray[Any]
+    method: str
     delta_max: int
     softmax_multiplier: int
     softmax_shift: int
     pmax: int
+    softmax_bits: int
     multiplier: int
     shift: int
 
@@ -339,14 +339,16 @@ def derive_gemm_s8s4(
 
 
 def softmax_method_code(method: str) -> int:
-    """The code of a method in a program; ValueError for an unknown name."""
-    if method not in SOFTMAX_METHODS:
-        raise ValueError(f"expected method to be one of {', '.join(SOFTMAX_METHODS)}, got {method!r}")
-    return SOFTMAX_METHODS[method]
+    """The number of a softmax method in a program, by its name; ValueError for an unknown name."""
+    return list(methods("softmax")).index(_name(canonical("softmax", method)))
+
+
+def _name(method: str) -> str:
+    return method.partition("(")[0]
 
 
 def derive_attention(
-    method: SoftmaxMethod,
+    method: str,
     q: Grid,
     k: Grid,
     v: Grid,
@@ -360,8 +362,8 @@ def derive_attention(
 
     Parameters
     ----------
-    method : {"table16", "table8"}
-        Integer softmax: 14-bit or 8-bit weights.
+    method : str
+        Integer softmax, as `pyquant.methods` lists them: ``"table16"``, ``"ibert(bits=8)"``.
     q, k, v, y : QParams or (scale, zero_point, quant_min, quant_max)
     softmax_scale : float
         Factor of the scores, usually ``head_dim ** -0.5``.
@@ -375,10 +377,10 @@ def derive_attention(
     ValueError
         An argument is out of range.
     OverflowError
-        No integer constants exist for scales this large.
+        No integer constants exist for scales this large, or for so many keys.
     """
     table, *numbers = _C.derive_attention(
-        softmax_method_code(method),
+        method,
         _grid(q),
         _grid(k),
         _grid(v),
@@ -388,10 +390,7 @@ def derive_attention(
         keys,
         has_mask,
     )
-    delta_max, softmax_multiplier, softmax_shift, pmax, multiplier, shift = numbers
-    return AttentionConstants(
-        table, method, delta_max, softmax_multiplier, softmax_shift, pmax, multiplier, shift
-    )
+    return AttentionConstants(table, _name(canonical("softmax", method)), *numbers)
 
 
 def derive_mask(mask: ArrayLike, q_scale: float, k_scale: float, softmax_scale: float) -> MaskConstants:

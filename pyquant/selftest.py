@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyquant import _C
+from pyquant.numerics import softmax_method_code
 from pyquant.selftest_answers import ANSWERS
 
 __all__ = ["CASES", "GRID_X", "GRID_Y", "Case", "Result", "digest", "run"]
@@ -304,7 +305,7 @@ def _call_attention(
 ) -> tuple[Array, ...]:
     # The kernels know windows as a second axis.
     arrays = {name: array[:, None] if array.ndim == 4 else array for name, array in arrays.items()}
-    numbers["method"] = {"table16": _C.SOFTMAX_TABLE16, "table8": _C.SOFTMAX_TABLE8}[numbers["method"]]
+    numbers["method"] = softmax_method_code(numbers["method"])
     numbers["causal"] = bool(numbers["causal"])
     return (entry(**arrays, **numbers, threads=1)[:, 0],)
 

@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "attention/attention_s8_kernel.h"
-#include "attention/softmax_method.h"
+#include "softmax/softmax_method.h"
 #include "core/simd_avx2.h"
 #include "core/unroll.h"
 
@@ -89,26 +89,23 @@ static inline void pq_mask_scores(const pq_attention_args *args, const pq_attent
 }
 
 static inline pq_softmax_panel_fn *pq_softmax_method_avx2(pq_softmax_method method) {
-    switch (method) {
-    case PQ_SOFTMAX_TABLE16:
-    case PQ_SOFTMAX_TABLE8: return pq_softmax_table_avx2;
-    }
-    assert(false);
-    return NULL;
+    return pq_softmax_by_octaves(method) ? pq_softmax_table_avx2 : pq_softmax_lookup_avx2;
 }
 
 /* Masks and softmax of a block of rows, of which `keys` scores exist (no row sees more). The panel
- * is wide enough for `keys` rounded up to `step`. Writes L of each row. */
+ * is wide enough for `keys` rounded up to `step`. Writes the sum of each row's weights, and L. */
 static inline void pq_weigh_rows(const pq_attention_args *args, const pq_attention_rows *rows,
                                  size_t keys, size_t step, pq_softmax_panel_fn *softmax,
-                                 int32_t *scores, size_t stride, uint32_t *sums) {
+                                 int32_t *scores, size_t stride, uint32_t *sums,
+                                 uint32_t *divisors) {
     size_t plain[PQ_ATTENTION_ROWS_MAX];
     const pq_softmax_panel panel = {.rows = rows->end - rows->begin,
                                     .n = pq_round_up(keys, step),
                                     .stride = stride,
                                     .scores = scores,
                                     .plain = plain,
-                                    .sums = sums};
+                                    .sums = sums,
+                                    .divisors = divisors};
     assert(panel.rows <= PQ_ATTENTION_ROWS_MAX);
     for (size_t i = 0; i < panel.rows; i++) {
         const size_t query = rows->begin + i, visible = pq_visible_keys(args, query);
@@ -116,6 +113,9 @@ static inline void pq_weigh_rows(const pq_attention_args *args, const pq_attenti
         plain[i] = args->keep != NULL ? 0 : visible;
     }
     softmax(&args->softmax, &panel);
+    for (size_t i = 0; i < panel.rows && pq_softmax_by_octaves(args->softmax.method); i++) {
+        divisors[i] = sums[i] == 0 ? 1 : sums[i];
+    }
 }
 
 /* Requantization of one row, clamp(rnu(x) + z_y). x is first cut to +-2^(s-21), but at least 1:
@@ -127,8 +127,8 @@ typedef struct pq_row_scale {
     int32_t after, limit, multiplier, shift;
 } pq_row_scale;
 
-PQ_INLINE pq_row_scale pq_make_row_scale(const pq_attention_args *args, uint32_t l) {
-    const pq_dyadic scale = pq_attention_normalizer(args->requant, l == 0 ? 1 : l);
+PQ_INLINE pq_row_scale pq_make_row_scale(const pq_attention_args *args, uint32_t divisor) {
+    const pq_dyadic scale = pq_attention_normalizer(args->requant, divisor);
     const int up = scale.shift - 21;
     return (pq_row_scale){
         .before = (int64_t)((UINT64_C(1) << 63) + (UINT64_C(1) << (scale.shift - 1))),

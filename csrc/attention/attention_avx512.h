@@ -267,14 +267,14 @@ PQ_INLINE void pq_write_sums(const pq_attention_args *args, __m512i x, const pq_
     _mm_mask_storeu_epi8(y, (__mmask16)mask, _mm512_cvtepi32_epi8(x));
 }
 
-/* Weights times values, requantized. y is the first row of the block; l are the sums of weights. */
+/* Weights times values, requantized. y is the first row of the block; `weights` are the sums of weights. */
 static inline void pq_output_rows(const pq_attention_args *args, const pq_attention_form *form,
                                   const pq_attention_shape *s, size_t count, size_t keys,
-                                  const int32_t *panel, const char *values, const uint32_t *l,
-                                  int8_t *y) {
+                                  const int32_t *panel, const char *values, const uint32_t *weights,
+                                  const uint32_t *divisors, int8_t *y) {
     pq_row_scale scale[PQ_ATTENTION_ROWS_MAX];
     for (size_t i = 0; i < count; i++) {
-        scale[i] = pq_make_row_scale(args, l[i]);
+        scale[i] = pq_make_row_scale(args, divisors[i]);
     }
     for (size_t block = 0; block < s->value_blocks; block += PQ_TILE_VECTORS) {
         const size_t left = s->value_blocks - block;
@@ -293,9 +293,9 @@ static inline void pq_output_rows(const pq_attention_args *args, const pq_attent
             };
             form->output(rows, vectors, &product);
             for (size_t r = i; r < i + rows; r++) {
-                /* |O - z_v * L| < 2^31 (attention.h): the difference may wrap on the way */
+                /* |O - z_v * sum P| < 2^31 (attention.h): the difference may wrap on the way */
                 const uint32_t offset =
-                    form->value_unit == 4 ? (uint32_t)args->v_zero_point * l[r] : 0;
+                    form->value_unit == 4 ? (uint32_t)args->v_zero_point * weights[r] : 0;
                 for (size_t v = 0; v < vectors; v++) {
                     const int32_t *const sum = sums + ((r - i) * PQ_TILE_VECTORS + v) * PQ_LANES;
                     const size_t c = (block + v) * PQ_LANES;
@@ -321,7 +321,7 @@ static inline void pq_run_512(const pq_attention_args *args, const pq_attention_
     const size_t keys = pq_visible_keys(args, rows->end - 1); /* no row of the block sees more */
     int32_t *const panel = scratch;
     char *const q = (char *)(panel + s.rows * s.panel_stride);
-    uint32_t l[PQ_ATTENTION_ROWS_MAX];
+    uint32_t weights[PQ_ATTENTION_ROWS_MAX], divisors[PQ_ATTENTION_ROWS_MAX];
     assert(0 < count && count <= s.rows && s.rows <= PQ_ATTENTION_ROWS_MAX);
     for (size_t i = 0; i < count; i++) {
         pq_prepare_query(args, form,
@@ -330,9 +330,10 @@ static inline void pq_run_512(const pq_attention_args *args, const pq_attention_
                          q + i * s.q_stride);
     }
     pq_score_rows(form, &s, count, keys, q, packed, panel);
-    pq_weigh_rows(args, rows, keys, 2 * PQ_SOFTMAX_STEP, form->softmax, panel, s.panel_stride, l);
+    pq_weigh_rows(args, rows, keys, 2 * PQ_SOFTMAX_STEP, form->softmax, panel, s.panel_stride, weights,
+                  divisors);
     pq_output_rows(args, form, &s, count, keys, panel,
-                   (const char *)packed + s.bias_size + s.keys_size, l,
+                   (const char *)packed + s.bias_size + s.keys_size, weights, divisors,
                    args->y + pq_token_offset(args->y_strides, rows->batch, rows->group, rows->head,
                                              rows->begin));
 }

@@ -73,7 +73,7 @@ PQ_INLINE __m256i pq_direct_scores_8(const int16_t *q, const int8_t *const key[8
     return pq_sum_lanes_8(sum);
 }
 
-/* O of 16 * blocks columns from c on, not yet less z_v * L. Pairs of keys are (i, i + 8) of each
+/* O of 16 * blocks columns from c on, not yet less z_v * sum P. Pairs of keys are (i, i + 8) of each
  * 16, the order of the weights (pq_softmax_table_avx2); a pair's second key may be beyond the end,
  * where its weight is 0. `columns` are left in the row. */
 PQ_INLINE void pq_direct_output(const int blocks, const int8_t *v, ptrdiff_t token, size_t keys,
@@ -137,12 +137,12 @@ static inline void pq_direct_row(const pq_attention_args *args, const pq_attenti
         }
         pq_store_256(row + j, pq_direct_scores_8(q, key, d));
     }
-    uint32_t l;
+    uint32_t sum, divisor;
     pq_weigh_rows(args, rows, keys, PQ_SOFTMAX_STEP, pq_softmax_method_avx2(args->softmax.method),
-                  row, 0, &l);
-    const pq_row_scale scale = pq_make_row_scale(args, l);
-    /* |O - z_v * L| < 2^31 (attention.h): the difference may wrap on the way */
-    const __m256i offset = _mm256_set1_epi32((int32_t)((uint32_t)args->v_zero_point * l));
+                  row, 0, &sum, &divisor);
+    const pq_row_scale scale = pq_make_row_scale(args, divisor);
+    /* |O - z_v * sum P| < 2^31 (attention.h): the difference may wrap on the way */
+    const __m256i offset = _mm256_set1_epi32((int32_t)((uint32_t)args->v_zero_point * sum));
     const int16_t *const weights = (const int16_t *)(const void *)row;
     int8_t *const y = args->y + pq_token_offset(args->y_strides, rows->batch, rows->group,
                                                 rows->head, rows->begin);

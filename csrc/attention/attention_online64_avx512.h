@@ -143,7 +143,7 @@ static inline void pq_online_run_packed(const pq_attention_args *args,
 
 static inline void pq_online_write_row(const pq_attention_args *args, const int32_t *o, uint32_t l,
                                        int8_t *y) {
-    const pq_row_scale scale = pq_make_row_scale(args, l);
+    const pq_row_scale scale = pq_make_row_scale(args, l == 0 ? 1 : l);
     const size_t d = args->head_dim;
     for (size_t c = 0; c < d; c += PQ_LANES) {
         pq_write_sums(args, _mm512_load_si512(o + c), &scale, y + c, d - c);

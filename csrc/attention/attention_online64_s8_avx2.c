@@ -142,7 +142,7 @@ static void run_packed(const pq_attention_args *args, const pq_attention_rows *r
 }
 
 static void write_row(const pq_attention_args *args, const int32_t *o, uint32_t l, int8_t *y) {
-    const pq_row_scale scale = pq_make_row_scale(args, l);
+    const pq_row_scale scale = pq_make_row_scale(args, l == 0 ? 1 : l);
     const size_t d = args->head_dim;
     for (size_t c = 0; c < d; c += 16) {
         pq_write_16(args, pq_load_256(o + c), pq_load_256(o + c + 8), &scale, y + c, d - c);

@@ -1,5 +1,5 @@
 #include "attention/attention_online64_s8_kernel.h"
-#include "attention/softmax_method.h"
+#include "softmax/softmax_method.h"
 
 #include "pyquant/rnu.h"
 

@@ -126,7 +126,7 @@ static void run(const pq_attention_args *args, const pq_attention_rows *rows, co
     const size_t keys = pq_visible_keys(args, rows->end - 1); /* no row of the block sees more */
     int32_t *const panel = scratch;
     int16_t *const q = (int16_t *)(void *)(panel + s.rows * s.panel_stride);
-    uint32_t l[PQ_ATTENTION_ROWS_MAX];
+    uint32_t sums[PQ_ATTENTION_ROWS_MAX], divisors[PQ_ATTENTION_ROWS_MAX];
     pq_row_scale scale[PQ_ATTENTION_ROWS_MAX];
     assert(0 < count && count <= s.rows && s.rows <= PQ_ATTENTION_ROWS_MAX);
 
@@ -138,9 +138,9 @@ static void run(const pq_attention_args *args, const pq_attention_rows *rows, co
     }
     score_rows(&s, count, keys, q, packed, panel);
     pq_weigh_rows(args, rows, keys, PQ_SOFTMAX_STEP, pq_softmax_method_avx2(args->softmax.method),
-                  panel, s.panel_stride, l);
+                  panel, s.panel_stride, sums, divisors);
     for (size_t i = 0; i < count; i++) {
-        scale[i] = pq_make_row_scale(args, l[i]);
+        scale[i] = pq_make_row_scale(args, divisors[i]);
     }
     output_rows(args, &s, count, keys, (const int16_t *)(const void *)panel,
                 (const int16_t *)packed + value_offset(&s), scale,

@@ -11,12 +11,12 @@ static const pq_attention_form *form_of(pq_softmax_method method) {
                                             .scores = multiply_s16,
                                             .output = multiply_s16,
                                             .softmax = pq_softmax_table_avx512};
-    switch (method) {
-    case PQ_SOFTMAX_TABLE16:
-    case PQ_SOFTMAX_TABLE8: return &table;
-    }
-    assert(false);
-    return NULL;
+    static const pq_attention_form lookup = {.key_unit = 2,
+                                             .value_unit = 2,
+                                             .scores = multiply_s16,
+                                             .output = multiply_s16,
+                                             .softmax = pq_softmax_lookup_avx512};
+    return pq_softmax_by_octaves(method) ? &table : &lookup;
 }
 
 static size_t packed_size(const pq_attention_args *args) {

@@ -15,12 +15,16 @@ static const pq_attention_form *form_of(pq_softmax_method method) {
                                               .scores = pq_multiply_u8,
                                               .output = pq_multiply_s16,
                                               .softmax = pq_softmax_table_avx512};
-    switch (method) {
-    case PQ_SOFTMAX_TABLE16: return &table16;
-    case PQ_SOFTMAX_TABLE8: return &table8;
+    static const pq_attention_form lookup = {.key_unit = 4,
+                                             .value_unit = 2,
+                                             .bias = pq_pack_bias,
+                                             .scores = pq_multiply_u8,
+                                             .output = pq_multiply_s16,
+                                             .softmax = pq_softmax_lookup_avx512};
+    if (!pq_softmax_by_octaves(method)) {
+        return &lookup;
     }
-    assert(false);
-    return NULL;
+    return method == PQ_SOFTMAX_TABLE8 ? &table8 : &table16;
 }
 
 static size_t packed_size(const pq_attention_args *args) {

@@ -4,7 +4,7 @@
  *   q k    s8 x s8; the zero point of q is -z_q * sum_d k[j][d], where the sums of a key begin
  *   P v    u8 x u8: v' = v + 128, and P in bytes, P = 256 * high + low. Two passes over v' (one if
  *          pmax is a byte) are still twice as fast as multiply-adds of s16.
- *          O - z_v * L = sum P v' - (128 + z_v) * L
+ *          O - z_v * sum P = sum P v' - (128 + z_v) * sum P
  *
  * All of it modulo 2^32, with results that fit (attention.h). Keys lie as [k/16][d/4][16][4],
  * values as [d/16][k/4][16][4].
@@ -12,7 +12,7 @@
  * A block of rows owns a panel of scores, rows x k_len x 4 bytes: the row maximum is exact, and the
  * weights overwrite the scores they come from. */
 #include "attention/attention_s8_kernel.h"
-#include "attention/softmax_neon.h"
+#include "softmax/softmax_neon.h"
 
 #include <assert.h>
 #include <string.h>
@@ -175,12 +175,13 @@ static __attribute__((noinline)) void multiply_u8(size_t rows, const pq_dot_tile
 /* What turns the sums of one row into outputs; the shift is negative. */
 typedef struct row_scale {
     int32_t multiplier, shift;
-    uint32_t offset; /* (128 + z_v) * L */
+    uint32_t offset; /* (128 + z_v) * sum P */
 } row_scale;
 
-static row_scale make_row_scale(const pq_attention_args *args, uint32_t l) {
-    const pq_dyadic scale = pq_attention_normalizer(args->requant, l == 0 ? 1 : l);
-    return (row_scale){scale.multiplier, -scale.shift, (uint32_t)(128 + args->v_zero_point) * l};
+static row_scale make_row_scale(const pq_attention_args *args, pq_softmax_sums sums) {
+    const pq_dyadic scale = pq_attention_normalizer(args->requant, sums.divisor);
+    return (row_scale){scale.multiplier, -scale.shift,
+                       (uint32_t)(128 + args->v_zero_point) * sums.weights};
 }
 
 /* Four outputs before the zero point, from sums over the low and the high bytes of P. */
@@ -264,18 +265,9 @@ static void exclude(const uint8_t *keep, ptrdiff_t stride, size_t n, int32_t *ro
     }
 }
 
-static pq_softmax_bytes_fn *softmax_method(pq_softmax_method method) {
-    switch (method) {
-    case PQ_SOFTMAX_TABLE16:
-    case PQ_SOFTMAX_TABLE8: return pq_softmax_table_neon;
-    }
-    assert(false);
-    return NULL;
-}
-
-/* Masks and softmax of query i over a panel row of which `keys` scores exist. Returns L. */
-static uint32_t weigh_row(const pq_attention_args *args, const pq_attention_rows *rows, size_t i,
-                          size_t keys, int32_t *row) {
+/* Masks and softmax of query i over a panel row of which `keys` scores exist. */
+static pq_softmax_sums weigh_row(const pq_attention_args *args, const pq_attention_rows *rows,
+                                 size_t i, size_t keys, int32_t *row) {
     const size_t visible = pq_visible_keys(args, i);
     const size_t n = pq_round_up(keys, PQ_SOFTMAX_BYTES_STEP);
     if (args->mask_add != NULL) {
@@ -289,8 +281,10 @@ static uint32_t weigh_row(const pq_attention_args *args, const pq_attention_rows
     for (size_t j = visible; j < n; j++) {
         row[j] = PQ_SCORE_EXCLUDED;
     }
-    return softmax_method(args->softmax.method)(&args->softmax, n, args->keep != NULL ? 0 : visible,
-                                                row);
+    pq_softmax_bytes_fn *const softmax = pq_softmax_by_octaves(args->softmax.method)
+                                             ? pq_softmax_table_neon
+                                             : pq_softmax_lookup_neon;
+    return softmax(&args->softmax, n, args->keep != NULL ? 0 : visible, row);
 }
 
 /* Rows of the block into the scratch, filled up to whole steps: what stands beyond d meets keys of
@@ -335,8 +329,8 @@ static void run(const pq_attention_args *args, const pq_attention_rows *rows, co
         }
     }
     for (size_t i = 0; i < count; i++) {
-        const uint32_t l = weigh_row(args, rows, rows->begin + i, keys, panel + i * s.panel_stride);
-        scale[i] = make_row_scale(args, l);
+        scale[i] = make_row_scale(
+            args, weigh_row(args, rows, rows->begin + i, keys, panel + i * s.panel_stride));
     }
     int8_t *const y = args->y + pq_token_offset(args->y_strides, rows->batch, rows->group,
                                                 rows->head, rows->begin);

@@ -1,7 +1,6 @@
 #include "attention/attention_s8_kernel.h"
-#include "attention/softmax_method.h"
+#include "softmax/softmax_method.h"
 
-#include <assert.h>
 #include <string.h>
 
 #include "pyquant/rnu.h"
@@ -9,15 +8,6 @@
 /* One row's scores (s32), outputs before normalisation (s32), weights (u16), kept keys (u8). */
 size_t pq_attention_s8_ref_scratch(const pq_attention_args *args) {
     return pq_round_up(7 * args->k_len + 4 * args->head_dim, 64);
-}
-
-static pq_softmax_ref_fn *softmax_method(pq_softmax_method method) {
-    switch (method) {
-    case PQ_SOFTMAX_TABLE16:
-    case PQ_SOFTMAX_TABLE8: return pq_softmax_table_ref;
-    }
-    assert(false);
-    return NULL;
 }
 
 /* Unsigned, because nothing but a promise of the caller bounds mask_add. */
@@ -57,9 +47,9 @@ static int32_t row_scores(const pq_attention_args *args, const pq_attention_rows
     return q_sum;
 }
 
-/* o[c] = sum_j P[j] * v[j][c], then normalised and requantized. l is 0 for a row without keys. */
+/* o[c] = sum_j P[j] * v[j][c], then normalised and requantized. */
 static void row_output(const pq_attention_args *args, const pq_attention_rows *rows, size_t i,
-                       const uint16_t *p, uint32_t l, int32_t *o) {
+                       const uint16_t *p, pq_softmax_sums sums, int32_t *o) {
     const size_t kv_head = rows->head / (args->heads / args->kv_heads);
     for (size_t c = 0; c < args->head_dim; c++) {
         o[c] = 0;
@@ -71,16 +61,16 @@ static void row_output(const pq_attention_args *args, const pq_attention_rows *r
             o[c] += p[j] * v[c];
         }
     }
-    const pq_dyadic scale = pq_attention_normalizer(args->requant, l == 0 ? 1 : l);
+    const pq_dyadic scale = pq_attention_normalizer(args->requant, sums.divisor);
     int8_t *y = args->y + pq_token_offset(args->y_strides, rows->batch, rows->group, rows->head, i);
     for (size_t c = 0; c < args->head_dim; c++) {
-        const int64_t value = o[c] - (int64_t)args->v_zero_point * l;
+        const int64_t value = o[c] - (int64_t)args->v_zero_point * sums.weights;
         y[c] = (int8_t)pq_requantize(value, scale.multiplier, scale.shift, args->out);
     }
 }
 
 static void write_trace(const pq_attention_args *args, const pq_attention_rows *rows, size_t i,
-                        const int32_t *score, int32_t q_sum, const uint16_t *p, uint32_t l,
+                        const int32_t *score, int32_t q_sum, const uint16_t *p, uint32_t divisor,
                         const pq_attention_trace *trace) {
     const size_t head = (rows->batch * args->groups + rows->group) * args->heads + rows->head;
     const size_t row = head * args->q_len + i;
@@ -95,23 +85,23 @@ static void write_trace(const pq_attention_args *args, const pq_attention_rows *
         memcpy(trace->p + row * args->k_len, p, args->k_len * sizeof *p);
     }
     if (trace->l != NULL) {
-        trace->l[row] = l == 0 ? 1 : l;
+        trace->l[row] = divisor;
     }
 }
 
 void pq_attention_s8_ref_rows(const pq_attention_args *args, const pq_attention_rows *rows,
                               void *scratch, const pq_attention_trace *trace) {
-    pq_softmax_ref_fn *const softmax = softmax_method(args->softmax.method);
+    pq_softmax_ref_fn *const softmax = pq_softmax_ref_of(args->softmax.method);
     int32_t *score = scratch;
     int32_t *o = score + args->k_len;
     uint16_t *p = (uint16_t *)(void *)(o + args->head_dim);
     uint8_t *keep = (uint8_t *)(p + args->k_len);
     for (size_t i = rows->begin; i < rows->end; i++) {
         const int32_t q_sum = row_scores(args, rows, i, score, keep);
-        const uint32_t l = softmax(&args->softmax, args->k_len, score, keep, p);
-        row_output(args, rows, i, p, l, o);
+        const pq_softmax_sums sums = softmax(&args->softmax, args->k_len, score, keep, p);
+        row_output(args, rows, i, p, sums, o);
         if (trace != NULL) {
-            write_trace(args, rows, i, score, q_sum, p, l, trace);
+            write_trace(args, rows, i, score, q_sum, p, sums.divisor, trace);
         }
     }
 }

@@ -1,5 +1,4 @@
 #include <stdatomic.h>
-#include <string.h>
 
 #include "derive/derive_internal.h"
 #include "pyquant/derive.h"
@@ -9,63 +8,10 @@
 #define MASK_EXCLUDED (-1e30)
 #define MASK_RANGE 65536
 
-/* The index constants of one real step M = 32 * log2(e) * (real value of one score unit). */
-static pq_status derive_index(const pq_exec *exec, double step, uint64_t delta_bound,
-                              pq_softmax *softmax) {
-    softmax->multiplier = 0;
-    softmax->delta_max = 0;
-    softmax->shift = 31;
-    if (rint(ldexp(step, 31)) < 1.0) {
-        return PQ_OK; /* no score difference is worth half a table step: uniform weights */
-    }
-    for (int shift = 31; shift >= 1; shift--) {
-        const double rounded = rint(ldexp(step, shift));
-        if (rounded < 1.0 || rounded >= 0x1p32) {
-            continue;
-        }
-        const uint64_t multiplier = (uint64_t)rounded;
-        const uint64_t far =
-            (((uint64_t)PQ_SOFTMAX_INDEX_END << shift) + multiplier - 1) / multiplier;
-        const uint64_t delta_max = far < delta_bound ? far : delta_bound;
-        /* delta_max < 2^32 and multiplier < 2^32: the product fits. */
-        if (delta_max * multiplier < (UINT64_C(1) << 32) - (UINT64_C(1) << (shift - 1))) {
-            softmax->multiplier = (uint32_t)multiplier;
-            softmax->delta_max = (uint32_t)delta_max;
-            softmax->shift = shift;
-            return PQ_OK;
-        }
-    }
-    return pq_fail(exec, PQ_ERR_OVERFLOW,
-                   "derive_attention: expected q_scale * k_scale * softmax_scale * 32 * log2(e) "
-                   "below 2^31, got %g",
-                   step);
-}
-
-/* pmax and the table; every sum of P * |v - z_v| over `keys` keys stays inside int32. */
-static pq_status derive_weights(const pq_exec *exec, pq_softmax_method method, uint64_t keys,
-                                int32_t v_zero_point, pq_softmax *softmax) {
-    const int above = 127 - v_zero_point, below = v_zero_point + 128;
-    const uint64_t vmax = (uint64_t)(above > below ? above : below); /* over int8: at least 128 */
-    const uint64_t pmax_most = method == PQ_SOFTMAX_TABLE8 ? 255 : 16383;
-    const uint64_t pmax_least = method == PQ_SOFTMAX_TABLE8 ? 255 : 1;
-    const uint64_t keys_most = INT32_MAX / (vmax * pmax_least);
-    if (keys > keys_most) {
-        return pq_fail(exec, PQ_ERR_OVERFLOW,
-                       "derive_attention: expected at most %llu keys (v zero point %d), got %llu",
-                       (unsigned long long)keys_most, v_zero_point, (unsigned long long)keys);
-    }
-    const uint64_t bound = INT32_MAX / (vmax * keys);
-    softmax->pmax = (int32_t)(bound < pmax_most ? bound : pmax_most);
-    for (int j = 0; j < PQ_SOFTMAX_TABLE_SIZE; j++) {
-        softmax->table[j] = (uint16_t)rint(2.0 * softmax->pmax * exp2(-j / 32.0));
-    }
-    return PQ_OK;
-}
-
-pq_status pq_derive_attention(const pq_exec *exec, pq_softmax_method method, pq_affine q,
+pq_status pq_derive_attention(const pq_exec *exec, const pq_method *method, pq_affine q,
                               pq_affine k, pq_affine v, pq_affine y, double softmax_scale,
-                              size_t head_dim, size_t keys, bool has_mask, pq_softmax *softmax,
-                              pq_dyadic *requant) {
+                              size_t head_dim, size_t keys, bool has_mask, int32_t *exponentials,
+                              pq_softmax *softmax, pq_dyadic *requant) {
     static const char op[] = "derive_attention";
     static const char *const names[] = {"q", "k", "v", "y"};
     const pq_affine grids[] = {q, k, v, y};
@@ -74,10 +20,6 @@ pq_status pq_derive_attention(const pq_exec *exec, pq_softmax_method method, pq_
         if (status != PQ_OK) {
             return status;
         }
-    }
-    if (method != PQ_SOFTMAX_TABLE16 && method != PQ_SOFTMAX_TABLE8) {
-        return pq_fail(exec, PQ_ERR_VALUE, "%s: expected a softmax method, got %d", op,
-                       (int)method);
     }
     if (!(softmax_scale > 0.0) || isinf(softmax_scale)) {
         return pq_fail(exec, PQ_ERR_VALUE, "%s: expected a finite softmax_scale > 0, got %g", op,
@@ -88,18 +30,14 @@ pq_status pq_derive_attention(const pq_exec *exec, pq_softmax_method method, pq_
                        head_dim);
     }
     pq_softmax out;
-    memset(&out, 0, sizeof out);
-    out.method = method;
-    const double log2_e = 1.4426950408889634074;
-    const double step = (double)q.scale * (double)k.scale * softmax_scale * log2_e * 32.0;
+    const double unit = (double)q.scale * (double)k.scale * softmax_scale;
     const uint64_t delta_bound =
         UINT64_C(2) * 255 * 128 * head_dim + (has_mask ? UINT64_C(2) * PQ_MASK_ADD_LIMIT : 0);
-    pq_status status = derive_index(exec, step, delta_bound, &out);
-    if (status != PQ_OK) {
-        return status;
-    }
-    const uint64_t key_count = keys == 0 ? 1 : keys;
-    status = derive_weights(exec, method, key_count, v.zero_point, &out);
+    const size_t key_count = keys == 0 ? 1 : keys;
+    const int above = 127 - v.zero_point, below = v.zero_point + 128;
+    const int vmax = above > below ? above : below; /* over int8: at least 128 */
+    pq_status status = pq_derive_softmax(exec, op, method, unit, delta_bound, key_count, vmax,
+                                         exponentials, &out);
     if (status != PQ_OK) {
         return status;
     }
@@ -109,7 +47,8 @@ pq_status pq_derive_attention(const pq_exec *exec, pq_softmax_method method, pq_
         return status;
     }
     /* The longest row decides the largest shift of the normalisation; attention.h wants <= 62. */
-    const uint64_t t = ((uint64_t)ratio.multiplier << 32) / ((uint64_t)out.pmax * key_count);
+    const uint64_t t =
+        ((uint64_t)ratio.multiplier << 32) / pq_softmax_divisor_most(&out, key_count);
     int bits = 0;
     while (bits < 64 && t >> bits != 0) {
         bits++;

@@ -87,6 +87,24 @@ static bool check_distinct(const char *op, PyArrayObject *y) {
     return true;
 }
 
+/* The constant of a method: 32 entries of s16, or a table of s32 (whose size the core checks). */
+static bool take_table(const char *op, PyObject *table, pq_softmax_method method,
+                       PyArrayObject **held) {
+    if (pq_softmax_by_octaves(method)) {
+        return pq_take(op, "table", table, PQ_T_S16, 1, 0, held) &&
+               pq_check_size(op, "table", *held, PQ_SOFTMAX_TABLE_SIZE);
+    }
+    if (!pq_take(op, "table", table, PQ_T_S32, 1, 0, held)) {
+        return false;
+    }
+    if (PyArray_DIM(*held, 0) > PQ_SOFTMAX_ENTRIES_MAX) {
+        PyErr_Format(PyExc_ValueError, "%s: expected a table of at most %d entries, got %zd", op,
+                     PQ_SOFTMAX_ENTRIES_MAX, (Py_ssize_t)PyArray_DIM(*held, 0));
+        return false;
+    }
+    return true;
+}
+
 static bool parse(PyObject *args, PyObject *kwargs, bool traced, operands *held,
                   pq_attention_args *attention, int *thread_count) {
     static const char op[] = "attention";
@@ -112,6 +130,7 @@ static bool parse(PyObject *args, PyObject *kwargs, bool traced, operands *held,
                                "causal",
                                "out",
                                "threads",
+                               "softmax_bits",
                                NULL};
     PyObject *q, *k, *v, *table, *keep = NULL, *mask_add = NULL, *out = NULL;
     int causal = 0;
@@ -122,30 +141,24 @@ static bool parse(PyObject *args, PyObject *kwargs, bool traced, operands *held,
     pq_int q_zero_point = PQ_INT32("q_zero_point", 0), k_zero_point = PQ_INT32("k_zero_point", 0);
     pq_int v_zero_point = PQ_INT32("v_zero_point", 0), zero_point = PQ_INT32("zero_point", 0);
     pq_int quant_min = PQ_INT32("quant_min", -128), quant_max = PQ_INT32("quant_max", 127);
-    pq_int threads = PQ_THREADS;
+    pq_int threads = PQ_THREADS, softmax_bits = PQ_INT32("softmax_bits", 0);
 
     if (!PyArg_ParseTupleAndKeywords(
-            args, kwargs, "OOOOO&O&O&O&O&O&O&|O&O&O&O&O&O&OOpOO&:attention", keywords, &q, &k, &v,
+            args, kwargs, "OOOOO&O&O&O&O&O&O&|O&O&O&O&O&O&OOpOO&O&:attention", keywords, &q, &k, &v,
             &table, pq_to_int, &method, pq_to_int, &delta_max, pq_to_int, &softmax_multiplier,
             pq_to_int, &softmax_shift, pq_to_int, &pmax, pq_to_int, &multiplier, pq_to_int, &shift,
             pq_to_int, &q_zero_point, pq_to_int, &k_zero_point, pq_to_int, &v_zero_point, pq_to_int,
             &zero_point, pq_to_int, &quant_min, pq_to_int, &quant_max, &keep, &mask_add, &causal,
-            &out, pq_to_int, &threads)) {
+            &out, pq_to_int, &threads, pq_to_int, &softmax_bits)) {
         return false;
     }
     if (!pq_take(op, "q", q, PQ_T_S8, AXES, PQ_STRIDED, &held->q) ||
         !pq_take(op, "k", k, PQ_T_S8, AXES, PQ_STRIDED, &held->k) ||
         !pq_take(op, "v", v, PQ_T_S8, AXES, PQ_STRIDED, &held->v) ||
-        !pq_take(op, "table", table, PQ_T_S16, 1, 0, &held->table) ||
-        !pq_check_size(op, "table", held->table, PQ_SOFTMAX_TABLE_SIZE) ||
+        !take_table(op, table, (pq_softmax_method)method.value, &held->table) ||
         !pq_take(op, "keep", keep, PQ_T_U8, AXES, PQ_STRIDED | PQ_OPTIONAL, &held->keep) ||
         !pq_take(op, "mask_add", mask_add, PQ_T_S32, AXES, PQ_STRIDED | PQ_OPTIONAL,
                  &held->mask_add)) {
-        return false;
-    }
-    if (method.value != PQ_SOFTMAX_TABLE16 && method.value != PQ_SOFTMAX_TABLE8) {
-        PyErr_Format(PyExc_ValueError, "%s: expected method 0 (table16) or 1 (table8), got %lld",
-                     op, method.value);
         return false;
     }
     const npy_intp *dims = PyArray_DIMS(held->q);
@@ -192,15 +205,19 @@ static bool parse(PyObject *args, PyObject *kwargs, bool traced, operands *held,
                     .delta_max = (uint32_t)delta_max.value,
                     .multiplier = (uint32_t)softmax_multiplier.value,
                     .shift = (int32_t)softmax_shift.value,
-                    .pmax = (int32_t)pmax.value},
+                    .pmax = (int32_t)pmax.value,
+                    .bits = (int32_t)softmax_bits.value},
         .requant = {(int32_t)multiplier.value, (uint8_t)shift.value},
         .out = {(int32_t)zero_point.value, (int32_t)quant_min.value, (int32_t)quant_max.value},
         .y = PyArray_DATA(held->y),
         .y_strides = strides_of(held->y),
     };
-    const int16_t *entries = PyArray_DATA(held->table);
-    for (int i = 0; i < PQ_SOFTMAX_TABLE_SIZE; ++i) {
-        attention->softmax.table[i] = (uint16_t)entries[i];
+    if (pq_softmax_by_octaves(attention->softmax.method)) {
+        memcpy(attention->softmax.table, PyArray_DATA(held->table),
+               sizeof attention->softmax.table);
+    } else {
+        attention->softmax.entries = (uint32_t)PyArray_DIM(held->table, 0);
+        attention->softmax.exponentials = PyArray_DATA(held->table);
     }
     for (int axis = 0; axis < AXES; ++axis) {
         if (held->keep != NULL) {
@@ -286,7 +303,8 @@ done:
 #define SIGNATURE \
     "(q, k, v, table, method, delta_max, softmax_multiplier, softmax_shift, pmax, multiplier, " \
     "shift, q_zero_point=0, k_zero_point=0, v_zero_point=0, zero_point=0, quant_min=-128, " \
-    "quant_max=127, keep=None, mask_add=None, causal=False, out=None, threads=None)\n--\n\n"
+    "quant_max=127, keep=None, mask_add=None, causal=False, out=None, threads=None, " \
+    "softmax_bits=0)\n--\n\n"
 
 PyMethodDef pq_attention_methods[] = {
     PQ_KEYWORD_METHOD("attention", attention,

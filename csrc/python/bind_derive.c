@@ -113,44 +113,58 @@ done:
     return result;
 }
 
+/* The table of a softmax as a program stores it. */
+static PyArrayObject *softmax_table(const pq_softmax *softmax) {
+    const bool octaves = pq_softmax_by_octaves(softmax->method);
+    const npy_intp size = octaves ? PQ_SOFTMAX_TABLE_SIZE : (npy_intp)softmax->entries;
+    PyArrayObject *table = pq_new_array(1, &size, octaves ? PQ_S16 : PQ_S32);
+    if (table != NULL && octaves) { /* at most 2 * 16383 */
+        memcpy(PyArray_DATA(table), softmax->table, sizeof softmax->table);
+    } else if (table != NULL) {
+        memcpy(PyArray_DATA(table), softmax->exponentials,
+               softmax->entries * sizeof *softmax->exponentials);
+    }
+    return table;
+}
+
 static PyObject *derive_attention(PyObject *module, PyObject *args, PyObject *kwargs) {
     static char *keywords[] = {"method",        "q",        "k",    "v",        "y",
                                "softmax_scale", "head_dim", "keys", "has_mask", NULL};
-    const npy_intp table_size = PQ_SOFTMAX_TABLE_SIZE;
-    pq_int method = {"method", PQ_SOFTMAX_TABLE16, PQ_SOFTMAX_TABLE8, 0, false};
+    const char *text;
     pq_grid q = {.name = "q"}, k = {.name = "k"}, v = {.name = "v"}, y = {.name = "y"};
     pq_real softmax_scale = {"softmax_scale", 0.0};
     pq_int head_dim = PQ_SIZE("head_dim", 0), keys = PQ_SIZE("keys", 0);
     int has_mask = 0;
+    int32_t exponentials[PQ_SOFTMAX_ENTRIES_MAX];
+    pq_method method;
     pq_softmax softmax;
     pq_dyadic requant;
     pq_call call;
 
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O&O&O&O&O&O&O&O&|p:derive_attention", keywords,
-                                     pq_to_int, &method, pq_to_grid, &q, pq_to_grid, &k, pq_to_grid,
-                                     &v, pq_to_grid, &y, pq_to_real, &softmax_scale, pq_to_int,
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "sO&O&O&O&O&O&O&|p:derive_attention", keywords,
+                                     &text, pq_to_grid, &q, pq_to_grid, &k, pq_to_grid, &v,
+                                     pq_to_grid, &y, pq_to_real, &softmax_scale, pq_to_int,
                                      &head_dim, pq_to_int, &keys, &has_mask)) {
         return NULL;
     }
     pq_call_begin(&call, pq_state_of(module), 1);
-    const pq_status status =
-        pq_derive_attention(&call.exec, (pq_softmax_method)method.value, q.affine, k.affine,
-                            v.affine, y.affine, softmax_scale.value, (size_t)head_dim.value,
-                            (size_t)keys.value, has_mask != 0, &softmax, &requant);
+    pq_status status = pq_method_parse(&call.exec, PQ_METHOD_SOFTMAX, text, &method);
+    if (status == PQ_OK) {
+        status = pq_derive_attention(&call.exec, &method, q.affine, k.affine, v.affine, y.affine,
+                                     softmax_scale.value, (size_t)head_dim.value,
+                                     (size_t)keys.value, has_mask != 0, exponentials, &softmax,
+                                     &requant);
+    }
     if (pq_call_end(&call, status) < 0) {
         return NULL;
     }
-    PyArrayObject *table = pq_new_array(1, &table_size, PQ_S16);
+    PyArrayObject *table = softmax_table(&softmax);
     if (table == NULL) {
         return NULL;
     }
-    int16_t *entries = PyArray_DATA(table);
-    for (int i = 0; i < PQ_SOFTMAX_TABLE_SIZE; ++i) {
-        entries[i] = (int16_t)softmax.table[i]; /* at most 2 * 16383 */
-    }
-    return Py_BuildValue("NIIiiii", (PyObject *)table, softmax.delta_max, softmax.multiplier,
-                         (int)softmax.shift, (int)softmax.pmax, (int)requant.multiplier,
-                         (int)requant.shift);
+    return Py_BuildValue("NIIiiiii", (PyObject *)table, softmax.delta_max, softmax.multiplier,
+                         (int)softmax.shift, (int)softmax.pmax, (int)softmax.bits,
+                         (int)requant.multiplier, (int)requant.shift);
 }
 
 static PyObject *derive_mask(PyObject *module, PyObject *args, PyObject *kwargs) {
@@ -374,7 +388,7 @@ PyMethodDef pq_derive_methods[] = {
         "derive_attention", derive_attention,
         "derive_attention(method, q, k, v, y, softmax_scale, head_dim, keys, "
         "has_mask=False)\n--\n\n(table, delta_max, softmax_multiplier, softmax_shift, "
-        "pmax, multiplier, shift); q, k, v, y are (scale, zero_point, quant_min, "
+        "pmax, softmax_bits, multiplier, shift); q, k, v, y are (scale, zero_point, quant_min, "
         "quant_max)."),
     PQ_KEYWORD_METHOD("derive_mask", derive_mask,
                       "derive_mask(mask, q_scale, k_scale, softmax_scale)\n--\n\n"

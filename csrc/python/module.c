@@ -48,8 +48,7 @@ static int add_constants(PyObject *module) {
         {"MASK_ADD_LIMIT", PQ_MASK_ADD_LIMIT}, {"MAX_ATTRS", PQ_MAX_ATTRS},
         {"MAX_CONCAT", PQ_MAX_CONCAT},         {"MAX_DIMS", PQ_MAX_DIMS},
         {"MAX_INPUTS", PQ_MAX_INPUTS},         {"MAX_VALUES", PQ_MAX_VALUES},
-        {"METRICS_STATE", PQ_METRICS_STATE},   {"SOFTMAX_TABLE16", PQ_SOFTMAX_TABLE16},
-        {"SOFTMAX_TABLE8", PQ_SOFTMAX_TABLE8}, {"SOFTMAX_TABLE_SIZE", PQ_SOFTMAX_TABLE_SIZE}};
+        {"METRICS_STATE", PQ_METRICS_STATE},   {"SOFTMAX_TABLE_SIZE", PQ_SOFTMAX_TABLE_SIZE}};
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; ++i) {
         if (PyModule_AddIntConstant(module, rows[i].name, rows[i].value) < 0) {
             return -1;

@@ -107,6 +107,7 @@ pq_status pq_sim_attention(const pq_exec *exec, const pq_sim_attention_args *sim
     const size_t q_dims[4] = {sim->batch, sim->heads, sim->q_len, sim->head_dim};
     const size_t k_dims[4] = {sim->batch, sim->kv_heads, sim->k_len, sim->head_dim};
     void *q = NULL, *k = NULL, *v = NULL, *y = NULL, *mask_add = NULL, *keep = NULL;
+    int32_t exponentials[PQ_SOFTMAX_ENTRIES_MAX];
     size_t rows = 0, count = 0;
     pq_attention_args args = {.batch = sim->batch,
                               .groups = 1,
@@ -122,9 +123,10 @@ pq_status pq_sim_attention(const pq_exec *exec, const pq_sim_attention_args *sim
                               .out = pq_sim_clamp(sim->y_q)};
     /* pq_derive_attention checks the grids. The mask counts whatever is in it: the constants may
      * not depend on which samples share a batch. */
-    pq_status status = pq_derive_attention(exec, sim->method, sim->q_q, sim->k_q, sim->v_q,
-                                           sim->y_q, sim->softmax_scale, sim->head_dim, sim->k_len,
-                                           sim->mask != NULL, &args.softmax, &args.requant);
+    pq_status status =
+        pq_derive_attention(exec, &sim->method, sim->q_q, sim->k_q, sim->v_q, sim->y_q,
+                            sim->softmax_scale, sim->head_dim, sim->k_len, sim->mask != NULL,
+                            exponentials, &args.softmax, &args.requant);
     if (status == PQ_OK && sim->keep != NULL && sim->mask != NULL) {
         status = pq_fail(exec, PQ_ERR_VALUE, "%s: expected keep or mask, got both", op);
     }

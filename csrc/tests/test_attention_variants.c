@@ -64,7 +64,7 @@ static void test_edges(void) {
                                    .k_len = keys[i],
                                    .d = dims[j],
                                    .layout = (layout)(n % LAYOUT_COUNT),
-                                   .method = (pq_softmax_method)(n / 3 % 2),
+                                   .method = (pq_softmax_method)(n / 3 % PQ_SOFTMAX_METHOD_COUNT),
                                    .flags = (int)(n % CASE_FLAGS),
                                    .step = 0.01 * (double)(j * j)},
                       &random);
@@ -85,7 +85,7 @@ static void test_random(void) {
                                .k_len = (size_t)check_random_in(&random, 1, 90),
                                .d = (size_t)check_random_in(&random, 0, 70),
                                .layout = (layout)(n % LAYOUT_COUNT),
-                               .method = (pq_softmax_method)(n / 4 % 2),
+                               .method = (pq_softmax_method)(n / 4 % PQ_SOFTMAX_METHOD_COUNT),
                                .flags = (int)check_random_in(&random, 0, CASE_FLAGS - 1),
                                .step = steps[n % 6]},
                   &random);
@@ -104,7 +104,7 @@ static void test_head_sizes(void) {
                                .k_len = 1 + d * 7 % 70,
                                .d = d,
                                .layout = (layout)(d % LAYOUT_COUNT),
-                               .method = (pq_softmax_method)(d / 2 % 2),
+                               .method = (pq_softmax_method)(d % PQ_SOFTMAX_METHOD_COUNT),
                                .flags = (int)(d % CASE_FLAGS),
                                .step = 0.3 / (double)d},
                   &random);
@@ -123,7 +123,7 @@ static void test_few_queries(void) {
                                .k_len = n % 90,
                                .d = n % 7 == 0 ? 64 : 1 + n * 13 % 130,
                                .layout = (layout)(n % LAYOUT_COUNT),
-                               .method = (pq_softmax_method)(n / 2 % 2),
+                               .method = (pq_softmax_method)(n / 2 % PQ_SOFTMAX_METHOD_COUNT),
                                .flags = (int)(n / 3 % CASE_FLAGS),
                                .step = 0.002 * (double)(n % 11)},
                   &random);
@@ -429,7 +429,9 @@ static void test_refusals(void) {
     REFUSED(out.quant_min, -129, PQ_ERR_VALUE, "quant_min");
     REFUSED(out.quant_max, 128, PQ_ERR_VALUE, "quant_max");
     REFUSED(out.zero_point, 128, PQ_ERR_VALUE, "zero_point");
-    REFUSED(softmax.method, (pq_softmax_method)2, PQ_ERR_VALUE, "method");
+    REFUSED(softmax.method, PQ_SOFTMAX_METHOD_COUNT, PQ_ERR_VALUE, "method");
+    REFUSED(softmax.method, PQ_SOFTMAX_IBERT, PQ_ERR_VALUE, "softmax bits in [4, 15]");
+    REFUSED(softmax.method, PQ_SOFTMAX_SOLE, PQ_ERR_VALUE, "1 to 8192 exponentials, got 0");
     REFUSED(softmax.pmax, 0, PQ_ERR_VALUE, "pmax");
     REFUSED(softmax.pmax, 16384, PQ_ERR_VALUE, "pmax");
     REFUSED(softmax.method, PQ_SOFTMAX_TABLE8, PQ_ERR_VALUE, "pmax <= 255");
@@ -459,8 +461,55 @@ static void test_refusals(void) {
     case_free(&c);
 }
 
+/* Constants of a method by table, one wrong at a time. */
+static void test_lookup_refusals(void) {
+    char message[512];
+    const pq_exec exec = pq_exec_serial(message, sizeof message);
+    const case_shape shape = {.batch = 1,
+                              .groups = 1,
+                              .heads = 1,
+                              .kv_heads = 1,
+                              .q_len = 2,
+                              .k_len = 1000,
+                              .d = 4,
+                              .method = PQ_SOFTMAX_IVIT,
+                              .step = 0.1};
+    uint64_t random = 5;
+    attention_case c = case_make(&shape, &random);
+    int32_t table[4] = {INT32_MAX / 1000, 5, 0, 1};
+    c.args.softmax.exponentials = table;
+    c.args.softmax.entries = 4;
+    CHECK_OK(pq_attention_check(&exec, &c.args));
+#define REFUSED(field, value, want, text)                          \
+    do {                                                           \
+        const pq_attention_args saved = c.args;                    \
+        c.args.field = value;                                      \
+        CHECK_STATUS(pq_attention_check(&exec, &c.args), want);    \
+        CHECK_TEXT(message, text);                                 \
+        c.args = saved;                                            \
+    } while (0)
+    REFUSED(softmax.entries, 0, PQ_ERR_VALUE, "1 to 8192 exponentials, got 0");
+    REFUSED(softmax.entries, 8193, PQ_ERR_VALUE, "1 to 8192 exponentials, got 8193");
+    REFUSED(softmax.exponentials, NULL, PQ_ERR_VALUE, "exponentials");
+    REFUSED(softmax.bits, 4, PQ_ERR_VALUE, "softmax bits in [5, 16], got 4");
+    REFUSED(softmax.bits, 17, PQ_ERR_VALUE, "softmax bits in [5, 16], got 17");
+    REFUSED(softmax.pmax, 1 << 15, PQ_ERR_VALUE, "pmax");
+    REFUSED(k_len, 1001, PQ_ERR_OVERFLOW, "at most 1000 keys with exponentials up to 2147483, got 1001");
+    REFUSED(softmax.multiplier, UINT32_MAX, PQ_ERR_OVERFLOW, "delta_max");
+    table[2] = -1;
+    CHECK_STATUS(pq_attention_check(&exec, &c.args), PQ_ERR_VALUE);
+    CHECK_TEXT(message, "exponentials in [0, 2147483647], got -1");
+    table[2] = 0;
+    REFUSED(softmax.method, PQ_SOFTMAX_IPTQ, PQ_ERR_VALUE, "softmax bits in [0, 0]");
+    c.args.softmax.bits = 0;
+    REFUSED(softmax.method, PQ_SOFTMAX_IPTQ, PQ_ERR_VALUE, "exponentials in [0, ");
+#undef REFUSED
+    case_free(&c);
+}
+
 int main(void) {
     test_edges();
+    test_lookup_refusals();
     test_random();
     test_head_sizes();
     test_few_queries();

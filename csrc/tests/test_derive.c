@@ -205,14 +205,19 @@ static void test_weights_random(void) {
 
 static const pq_affine unit = {1.0F, 0, -128, 127};
 
+static int32_t exponentials[PQ_SOFTMAX_ENTRIES_MAX];
+
 static void test_attention(void) {
+    const pq_method table16 = pq_method_default(PQ_METHOD_SOFTMAX, PQ_SOFTMAX_TABLE16);
+    const pq_method table8 = pq_method_default(PQ_METHOD_SOFTMAX, PQ_SOFTMAX_TABLE8);
+    const pq_method none = {.code = PQ_SOFTMAX_METHOD_COUNT};
     pq_exec exec = pq_exec_serial(message, sizeof message);
     pq_softmax softmax;
     pq_dyadic requant;
     /* M = ln 2 * log2(e) * 32 = 32 up to rounding, head_dim 64: 480 / 32 = 15 units reach the end.
      * s = 23 is the largest with 480.. * 2^s + 2^(s-1) < 2^32 and m = 32 * 2^s <= what is left. */
-    CHECK_OK(pq_derive_attention(&exec, PQ_SOFTMAX_TABLE16, unit, unit, unit, unit,
-                                 0.69314718055994530942, 64, 197, false, &softmax, &requant));
+    CHECK_OK(pq_derive_attention(&exec, &table16, unit, unit, unit, unit,
+                                 0.69314718055994530942, 64, 197, false, exponentials, &softmax, &requant));
     CHECK_EQ(softmax.method, PQ_SOFTMAX_TABLE16);
     CHECK_EQ(softmax.shift, 23);
     CHECK_EQ(softmax.multiplier, 32u << 23);
@@ -223,54 +228,54 @@ static void test_attention(void) {
     CHECK_EQ(softmax.table[31], 16742); /* 32766 * 0.51094857 = 16741.74 */
     CHECK_EQ(requant.multiplier, 1 << 30);
     CHECK_EQ(requant.shift, 30);
-    CHECK_OK(pq_derive_attention(&exec, PQ_SOFTMAX_TABLE8, unit, unit, unit, unit, 0.125, 64, 65793,
-                                 false, &softmax, &requant));
+    CHECK_OK(pq_derive_attention(&exec, &table8, unit, unit, unit, unit, 0.125, 64, 65793,
+                                 false, exponentials, &softmax, &requant));
     CHECK_EQ(softmax.pmax, 255);
     CHECK_EQ(softmax.table[0], 510);
-    BAD(pq_derive_attention(&exec, PQ_SOFTMAX_TABLE8, unit, unit, unit, unit, 0.125, 64, 65794,
-                            false, &softmax, &requant),
+    BAD(pq_derive_attention(&exec, &table8, unit, unit, unit, unit, 0.125, 64, 65794,
+                            false, exponentials, &softmax, &requant),
         PQ_ERR_OVERFLOW,
-        "derive_attention: expected at most 65793 keys (v zero point 0), got 65794");
+        "derive_attention: expected at most 65793 keys (values up to 128), got 65794");
     /* A zero point at the end doubles |v - z_v|. */
     const pq_affine low_zero = {1.0F, -128, -128, 127};
-    CHECK_OK(pq_derive_attention(&exec, PQ_SOFTMAX_TABLE16, unit, unit, low_zero, unit, 0.125, 64,
-                                 1000, false, &softmax, &requant));
+    CHECK_OK(pq_derive_attention(&exec, &table16, unit, unit, low_zero, unit, 0.125, 64,
+                                 1000, false, exponentials, &softmax, &requant));
     CHECK_EQ(softmax.pmax, 8421); /* (2^31 - 1) / (255 * 1000) */
     /* M so small that no score difference counts. */
     const pq_affine small = {0x1p-40F, 0, -128, 127};
-    CHECK_OK(pq_derive_attention(&exec, PQ_SOFTMAX_TABLE16, small, unit, unit, unit, 0.125, 64, 10,
-                                 false, &softmax, &requant));
+    CHECK_OK(pq_derive_attention(&exec, &table16, small, unit, unit, unit, 0.125, 64, 10,
+                                 false, exponentials, &softmax, &requant));
     CHECK_EQ(softmax.multiplier, 0);
     CHECK_EQ(softmax.delta_max, 0);
     CHECK(softmax.shift >= 1 && softmax.shift <= 31);
     const pq_affine large = {0x1p40F, 0, -128, 127};
-    BAD(pq_derive_attention(&exec, PQ_SOFTMAX_TABLE16, large, unit, unit, unit, 1.0, 64, 10, false,
-                            &softmax, &requant),
+    BAD(pq_derive_attention(&exec, &table16, large, unit, unit, unit, 1.0, 64, 10, false,
+                            exponentials, &softmax, &requant),
         PQ_ERR_OVERFLOW,
-        "derive_attention: expected q_scale * k_scale * softmax_scale * 32 * log2(e) below 2^31");
-    BAD(pq_derive_attention(&exec, PQ_SOFTMAX_TABLE16, unit, unit, unit, unit, 0.0, 64, 10, false,
-                            &softmax, &requant),
+        "derive_attention: expected q_scale * k_scale * softmax_scale below 2^31 steps");
+    BAD(pq_derive_attention(&exec, &table16, unit, unit, unit, unit, 0.0, 64, 10, false,
+                            exponentials, &softmax, &requant),
         PQ_ERR_VALUE, "softmax_scale > 0, got 0");
-    BAD(pq_derive_attention(&exec, PQ_SOFTMAX_TABLE16, unit, unit, unit, unit, 1.0, 32768, 10,
-                            false, &softmax, &requant),
+    BAD(pq_derive_attention(&exec, &table16, unit, unit, unit, unit, 1.0, 32768, 10,
+                            false, exponentials, &softmax, &requant),
         PQ_ERR_VALUE, "head_dim <= 32767, got 32768");
-    BAD(pq_derive_attention(&exec, (pq_softmax_method)2, unit, unit, unit, unit, 1.0, 64, 10, false,
-                            &softmax, &requant),
-        PQ_ERR_VALUE, "softmax method, got 2");
+    BAD(pq_derive_attention(&exec, &none, unit, unit, unit, unit, 1.0, 64, 10, false,
+                            exponentials, &softmax, &requant),
+        PQ_ERR_VALUE, "softmax: expected the code of a method in [0, 9), got 9");
     const pq_affine wide = {1.0F, 0, -32768, 32767};
-    BAD(pq_derive_attention(&exec, PQ_SOFTMAX_TABLE16, unit, wide, unit, unit, 1.0, 64, 10, false,
-                            &softmax, &requant),
+    BAD(pq_derive_attention(&exec, &table16, unit, wide, unit, unit, 1.0, 64, 10, false,
+                            exponentials, &softmax, &requant),
         PQ_ERR_VALUE, "range of k inside [-128, 127], got [-32768, 32767]");
     const pq_affine coarse = {0x1p30F, 0, -128, 127};
-    BAD(pq_derive_attention(&exec, PQ_SOFTMAX_TABLE16, unit, unit, unit, coarse, 1.0, 64, 1000,
-                            false, &softmax, &requant),
+    BAD(pq_derive_attention(&exec, &table16, unit, unit, unit, coarse, 1.0, 64, 1000,
+                            false, exponentials, &softmax, &requant),
         PQ_ERR_OVERFLOW, "v_scale / y_scale of at least 2^");
     for (int round = 0; round < 3000; round++) {
         const double scale = ldexp(random_real(0.5, 1.0), (int)check_random_in(&seed, -45, 25));
         const size_t d = (size_t)check_random_in(&seed, 0, round % 2 == 0 ? 128 : 32767);
         const bool masked = round % 3 == 0;
-        CHECK_OK(pq_derive_attention(&exec, PQ_SOFTMAX_TABLE16, unit, unit, unit, unit, scale, d,
-                                     100, masked, &softmax, &requant));
+        CHECK_OK(pq_derive_attention(&exec, &table16, unit, unit, unit, unit, scale, d,
+                                     100, masked, exponentials, &softmax, &requant));
         const uint64_t bound = UINT64_C(65280) * d + (masked ? UINT64_C(1) << 25 : 0);
         const uint64_t half = UINT64_C(1) << (softmax.shift - 1);
         CHECK((uint64_t)softmax.delta_max * softmax.multiplier + half < UINT64_C(1) << 32);

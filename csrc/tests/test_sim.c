@@ -271,6 +271,8 @@ static pq_sim_attention_args attention(void) {
                                    .y = got};
 }
 
+static int32_t exponentials[PQ_SOFTMAX_ENTRIES_MAX];
+
 static void compose_attention(const pq_sim_attention_args *sim, bool has_mask) {
     quantize(B * H * T * D, x, &byte, x8);
     quantize(B * HK * S * D, w, &other, w8);
@@ -303,8 +305,8 @@ static void compose_attention(const pq_sim_attention_args *sim, bool has_mask) {
         args.keep_strides[3] = args.mask_strides[3] = S;
         args.keep_strides[4] = args.mask_strides[4] = 1;
     }
-    CHECK_OK(pq_derive_attention(&serial, sim->method, byte, other, byte, other, 0.3, D, S,
-                                 has_mask, &args.softmax, &args.requant));
+    CHECK_OK(pq_derive_attention(&serial, &sim->method, byte, other, byte, other, 0.3, D, S,
+                                 has_mask, exponentials, &args.softmax, &args.requant));
     CHECK_OK(pq_attention_s8(&serial, &args));
     dequantize(B * H * T * D, y8, &other, want);
 }
@@ -337,9 +339,9 @@ static void test_attention_layouts(void) {
     fill(x, B * H * T * D, 6.0F);
     fill(w, B * HK * S * D, 6.0F);
     fill(v, B * HK * S * D, 6.0F);
-    for (int method = 0; method < 2; method++) {
-        sim.method = method == 0 ? PQ_SOFTMAX_TABLE16 : PQ_SOFTMAX_TABLE8;
-        sim.causal = method == 1;
+    for (int method = 0; method < PQ_SOFTMAX_METHOD_COUNT; method++) {
+        sim.method = pq_method_default(PQ_METHOD_SOFTMAX, method);
+        sim.causal = method % 2 == 1;
         compose_attention(&sim, false);
         same_attention(&sim);
     }

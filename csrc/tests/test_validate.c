@@ -364,7 +364,9 @@ static void test_attention(void) {
     BREAK(b.values[2].size, 9, "expected an output of 8 elements, got 9");
     BREAK(ATTR(i, "kv_heads"), 3, "instruction 0 (attention): ");
     BREAK(ATTR(i, "causal"), 2, "expected causal in [0, 1], got 2");
-    BREAK(ATTR(i, "method"), 2, "expected method in [0, 1], got 2");
+    BREAK(ATTR(i, "method"), 9, "expected method in [0, 8], got 9");
+    BREAK(ATTR(i, "method"), 2, "expected a table of s32 for softmax method 2");
+    BREAK(ATTR(i, "softmax_bits"), 17, "expected softmax_bits in [0, 16], got 17");
     BREAK(ATTR(i, "pmax"), 254, "expected table[0] in [0, 2 * pmax], got 510");
     BREAK(ATTR(i, "delta_max"), UINT32_MAX, "instruction 0 (attention): attention_s8: ");
     ((int32_t *)b.constants[3])[2] = PQ_MASK_ADD_LIMIT + 1;

@@ -63,16 +63,6 @@ void check_shapes(const Tensor &q, const Tensor &k, const Tensor &v) {
     }
 }
 
-pq_softmax_method find_method(const std::string &name) {
-    if (name == "table16") {
-        return PQ_SOFTMAX_TABLE16;
-    }
-    if (name == "table8") {
-        return PQ_SOFTMAX_TABLE8;
-    }
-    fail(op, "expected method table16 or table8, got '" + name + "'");
-}
-
 } // namespace
 
 Tensor attention(const Tensor &q, const Tensor &q_scale, const Tensor &q_zero_point,
@@ -83,10 +73,10 @@ Tensor attention(const Tensor &q, const Tensor &q_scale, const Tensor &q_zero_po
                  bool is_causal, double scale, StringHandle method, const Tensor &y_scale,
                  const Tensor &y_zero_point, int64_t y_quant_min, int64_t y_quant_max) {
     pq_sim_attention_args args = {};
-    args.method = find_method(take(method));
     args.causal = is_causal;
     args.softmax_scale = scale;
     Call call(op);
+    args.method = read_method(call, PQ_METHOD_SOFTMAX, take(method));
     check_shapes(q, k, v);
     args.q_q = grid(call, op, "q", q_scale, q_zero_point, q_quant_min, q_quant_max);
     args.k_q = grid(call, op, "k", k_scale, k_zero_point, k_quant_min, k_quant_max);

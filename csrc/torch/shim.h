@@ -73,6 +73,9 @@ Tensor permute(const Tensor &x, const Shape &order);
 /* A schema's str. The wrapper of libtorch 2.10 to 2.13 for std::string leaks one per call. */
 std::string take(StringHandle handle);
 
+/* A method's text (pyquant/method.h). */
+pq_method read_method(const Call &call, pq_method_op op, const std::string &text);
+
 /* The implementations, in schema order (op_*.cpp). */
 Tensor quantize(const Tensor &x, const Tensor &scale, const Tensor &zero_point, int64_t quant_min,
                 int64_t quant_max);

@@ -22,6 +22,12 @@ std::string text(const Shape &shape) {
     return out.str();
 }
 
+pq_method read_method(const Call &call, pq_method_op op, const std::string &text) {
+    pq_method method = {};
+    call.check(pq_method_parse(call.exec(), op, text.c_str(), &method));
+    return method;
+}
+
 Shape shape_of(const Tensor &x) {
     const auto sizes = x.sizes();
     return Shape(sizes.begin(), sizes.end());

@@ -329,6 +329,7 @@ class ProgramBuilder:
             "softmax_multiplier": constants.softmax_multiplier,
             "softmax_shift": constants.softmax_shift,
             "pmax": constants.pmax,
+            "softmax_bits": constants.softmax_bits,
             "multiplier": constants.multiplier,
             "shift": constants.shift,
             **_output(grid),

@@ -19,7 +19,7 @@ class AttentionTrace(NamedTuple):
 
     y int8 as `attention` gives; score int32 [batch, groups, heads, q_len, k_len], in steps of
     ``q_scale * k_scale``; p uint16 of that shape, the weights in units of the row maximum's ``pmax``;
-    l uint32 [batch, groups, heads, q_len], the sums of p. The softmax is ``p / l``.
+    l uint32 [batch, groups, heads, q_len], what p is divided by: the softmax is ``p / l``.
     """
 
     y: NDArray[np.int8]
@@ -76,6 +76,7 @@ def attention(
     causal: bool = False,
     out: NDArray[Any] | None = None,
     threads: int | None = None,
+    softmax_bits: int = 0,
 ) -> NDArray[np.int8]:
     """Integer scaled-dot-product attention, softmax inside (attention.h).
 
@@ -83,7 +84,7 @@ def attention(
     ----------
     q : int8 [batch, heads, q_len, d] or [batch, groups, heads, q_len, d]
     k, v : int8, the same with kv_heads (which divides heads) and k_len
-    table, method, delta_max, softmax_multiplier, softmax_shift, pmax, multiplier, shift
+    table, method, delta_max, softmax_multiplier, softmax_shift, pmax, softmax_bits, multiplier, shift
         As `pyquant.numerics.derive_attention` gives.
     keep : uint8 or bool, broadcast to [..., heads, q_len, k_len], optional
         0 excludes the key.
@@ -124,6 +125,7 @@ def attention(
         causal=causal,
         out=out,
         threads=threads,
+        softmax_bits=softmax_bits,
     )
     return y[:, 0] if four else y
 

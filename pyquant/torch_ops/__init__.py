@@ -12,14 +12,12 @@ from __future__ import annotations
 from . import add, attention, layer_norm, linear, mean, observe, quantize, requantize, unary
 from .observe import HISTOGRAM_BINS, HISTOGRAM_EMPTY, new_histogram, new_minmax
 from .shim import load, shim_loaded, shim_path
-from .softmax import METHODS
 from .unary import FUNCTIONS
 
 __all__ = [
     "FUNCTIONS",
     "HISTOGRAM_BINS",
     "HISTOGRAM_EMPTY",
-    "METHODS",
     "add",
     "attention",
     "layer_norm",

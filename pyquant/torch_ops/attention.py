@@ -10,6 +10,7 @@ from torch import Tensor
 
 from .grid import (
     Edge,
+    Grid,
     check_edge,
     check_float,
     dequantize,
@@ -21,14 +22,16 @@ from .grid import (
     require_int8,
     saturate,
 )
-from .integer import bit_length, rnu
+from .integer import Dyadic, bit_length, dyadic, rnu
 from .library import autocast_off, define
-from .softmax import MASK_ADD_LIMIT, METHODS, softmax_constants
+from .softmax import SoftmaxConstants, check_method, softmax_constants, softmax_weights
 
 __all__: list[str] = []
 
 # A float mask at or below this excludes the key: -inf, and the finfo.min that models write instead.
 _EXCLUDED = -1e30
+_MASK_ADD_LIMIT = 1 << 24
+_HEAD_DIM_MAX = 32767
 
 
 def _check(
@@ -62,8 +65,7 @@ def _check(
         raise RuntimeError(f"attention: expected kv_heads to divide heads, got {kv_heads} and {heads}")
     if not (scale > 0 and math.isfinite(scale)):
         raise RuntimeError(f"attention: expected a positive finite scale, got {scale!r}")
-    if method not in METHODS:
-        raise RuntimeError(f"attention: expected method table16 or table8, got {method!r}")
+    check_method("attention", method)
     if attn_mask is not None:
         _check_mask(q, k, attn_mask)
 
@@ -132,7 +134,7 @@ def body(
     heads, kv_heads, d, keys = q.shape[-3], k.shape[-3], q.shape[-1], k.shape[-2]
     if q.numel() == 0:
         return torch.empty(q.shape, dtype=q.dtype, device=q.device)
-    constants = softmax_constants(
+    constants, requant = _constants(
         method, q_grid, k_grid, v_grid, y_grid, scale, d, keys, has_mask=additive is not None
     )
     if keys == 0:
@@ -146,25 +148,47 @@ def body(
     score = torch.matmul(recover(q, q_edge, q_grid).double(), key.transpose(-2, -1)).long()
     if additive is not None:
         alpha = q_grid.scale * k_grid.scale * scale
-        added = torch.round(additive.double() / alpha).clamp(-MASK_ADD_LIMIT, MASK_ADD_LIMIT)
+        added = torch.round(additive.double() / alpha).clamp(-_MASK_ADD_LIMIT, _MASK_ADD_LIMIT)
         score = score + torch.where(additive > _EXCLUDED, added, 0.0).long()
     kept = _kept(attn_mask, is_causal, q, k)
-    candidates = score if kept is None else torch.where(kept, score, torch.iinfo(torch.int64).min)
-    row_max = candidates.amax(dim=-1, keepdim=True)
-    # an excluded key may lie above the maximum, and a row without keys has none: both get no weight
-    delta = torch.where(score < row_max, row_max - score, 0).clamp(max=constants.delta_max)
-    index = rnu(delta, constants.multiplier, constants.shift).clamp(max=len(constants.weights) - 1)
-    p = torch.tensor(constants.weights, device=q.device)[index]
-    if kept is not None:
-        p = torch.where(kept, p, 0)
-
-    total = p.sum(dim=-1, keepdim=True).clamp(min=1)
+    p, divisor = softmax_weights(score, kept, constants)
     context = torch.matmul(p.double(), value).long()
-    t = torch.div(constants.requant.multiplier << 32, total, rounding_mode="floor")
+    t = torch.div(requant.multiplier << 32, divisor, rounding_mode="floor")
     bits = bit_length(t)
     multiplier = torch.bitwise_right_shift(t, bits - 31)
-    y = rnu(context, multiplier, constants.requant.shift + 63 - bits)
+    y = rnu(context, multiplier, requant.shift + 63 - bits)
     return dequantize(saturate(y, y_grid), y_edge)
+
+
+def _constants(
+    method: str,
+    q: Grid,
+    k: Grid,
+    v: Grid,
+    y: Grid,
+    scale: float,
+    head_dim: int,
+    keys: int,
+    has_mask: bool,
+) -> tuple[SoftmaxConstants, Dyadic]:
+    """What ``pq_derive_attention`` computes: of the softmax, and the requantization of v."""
+    if head_dim > _HEAD_DIM_MAX:
+        raise RuntimeError(f"attention: expected head_dim <= {_HEAD_DIM_MAX}, got {head_dim}")
+    distance = 2 * 255 * 128 * head_dim + (1 << 25 if has_mask else 0)
+    vmax = max(127 - v.zero_point, v.zero_point + 128)  # over all of int8, whatever the range of v
+    constants = softmax_constants(
+        "attention", method, q.scale * k.scale * scale, distance, max(keys, 1), vmax
+    )
+    requant = dyadic("attention", v.scale / y.scale)
+    if keys > 0:
+        most = constants.method.divisor_most(keys)
+        longest = ((requant.multiplier << 32) // most).bit_length()
+        if requant.shift + 63 - longest > 62:
+            raise RuntimeError(
+                f"attention: expected a larger ratio of the scales of v and y for {keys} keys, "
+                f"got {v.scale!r} / {y.scale!r}"
+            )
+    return constants, requant
 
 
 def _fake(*inputs: Any) -> Tensor:

@@ -32,8 +32,9 @@ class Site:
         self.scales = [float(np.float32(s)) for s in (0.03, 0.02, 0.04, 0.025)]
         self.zeros, self.softmax_scale = zeros, scale
         grids = [(s, z, -128, 127) for s, z in zip(self.scales, zeros, strict=True)]
-        names = ("table", "delta_max", "softmax_multiplier", "softmax_shift", "pmax", "multiplier", "shift")
-        values = _C.derive_attention(METHODS[method], *grids, scale, head_dim, keys)
+        names = ("table", "delta_max", "softmax_multiplier", "softmax_shift", "pmax", "softmax_bits")
+        names += ("multiplier", "shift")
+        values = _C.derive_attention(method, *grids, scale, head_dim, keys)
         self.constants: dict[str, Any] = dict(zip(names, values, strict=True))
         self.constants |= {"method": METHODS[method], "q_zero_point": zeros[0], "k_zero_point": zeros[1]}
         self.constants |= {"v_zero_point": zeros[2], "zero_point": zeros[3]}

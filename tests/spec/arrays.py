@@ -10,6 +10,8 @@ import numpy as np
 from tests.spec import attention, attention_online, elementwise, gemm, layernorm
 from tests.spec.cases import Array, Case
 from tests.spec.numbers import Clamp, Dyadic
+from tests.spec.softmax import Lookup
+from tests.spec.softmax import parse as parse_softmax
 
 
 def expected(case: Case) -> dict[str, Array]:
@@ -56,9 +58,9 @@ def heads_of(a: dict[str, Any], n: dict[str, Any]) -> Iterator[tuple[tuple[int, 
     batch, heads, q_len, _ = a["q"].shape
     kv_heads, k_len = a["k"].shape[1:3]
     score_shape = (batch, heads, q_len, k_len)
-    softmax = attention.Softmax(
-        n["delta_max"], n["softmax_multiplier"], n["softmax_shift"], n["pmax"], tuple(a["table"].tolist())
-    )
+    slope, table = (n["delta_max"], n["softmax_multiplier"], n["softmax_shift"]), tuple(a["table"].tolist())
+    method = parse_softmax(n["method"])
+    softmax = attention.Softmax(*slope, n["pmax"], table) if method is None else Lookup(*slope, method, table)
     zero_points = (n["q_zero_point"], n["k_zero_point"], n["v_zero_point"])
     keep = np.broadcast_to(a["keep"], score_shape) != 0 if "keep" in a else None
     add = np.broadcast_to(a["mask_add"], score_shape) if "mask_add" in a else None

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tests.spec.numbers import Clamp, Dyadic, fits_int32, requantize
+from tests.spec.softmax import Lookup
 
 INDEX_END = 480  # 15 octaves of 32 steps; at and beyond it a weight is 0
 MASK_ADD_LIMIT = 2**24
@@ -29,10 +30,15 @@ class Softmax:
     pmax: int
     table: tuple[int, ...]
 
+    def weigh(self, score: Sequence[int], keep: Sequence[bool]) -> tuple[list[int], int]:
+        """(P, L) of one row; L is 1 where no key is kept."""
+        p = softmax_weights(score, keep, self)
+        return p, sum(p) or 1
+
 
 @dataclass(frozen=True)
 class Row:
-    """One query's result, with what `trace` shows: true scores, weights P and their sum L."""
+    """One query's result, with what `trace` shows: true scores, weights P and their divisor L."""
 
     y: list[int]
     score: list[int]
@@ -77,7 +83,7 @@ def attention_row(
     k: Matrix,
     v: Matrix,
     zero_points: tuple[int, int, int],
-    softmax: Softmax,
+    softmax: Softmax | Lookup,
     requant: Dyadic,
     out: Clamp,
     keep: Sequence[bool] | None = None,
@@ -99,15 +105,12 @@ def attention_row(
             for key, add in zip(k, mask_add, strict=True)
         ]
 
-    p = softmax_weights(scores(0), keep, softmax)
+    p, divisor = softmax.weigh(scores(0), keep)
     total = sum(p)
     weighted = [fits_int32(sum(w * value[d] for w, value in zip(p, v, strict=True))) for d in range(len(q))]
-    if total == 0:  # no key: O = 0 and the term of z_v is dropped; L = 1 so that it can be divided by
-        y = [requantize(0, normalizer(requant, 1), out) for _ in q]
-        return Row(y, scores(z_k), p, 1)
-    per_row = normalizer(requant, total)
+    per_row = normalizer(requant, divisor)  # a row without a key has O = 0 and L = 1
     y = [requantize(fits_int32(o - z_v * total), per_row, out) for o in weighted]
-    return Row(y, scores(z_k), p, total)
+    return Row(y, scores(z_k), p, divisor)
 
 
 def attention(
@@ -115,7 +118,7 @@ def attention(
     k: Matrix,
     v: Matrix,
     zero_points: tuple[int, int, int],
-    softmax: Softmax,
+    softmax: Softmax | Lookup,
     requant: Dyadic,
     out: Clamp,
     keep: Sequence[Sequence[bool]] | None = None,

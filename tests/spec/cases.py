@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tests.spec import derive
+from tests.spec.attention import Softmax
 from tests.spec.gemm import pack_s4
 from tests.spec.numbers import Affine, Dyadic, dyadic, float32
 
@@ -165,7 +166,7 @@ def attention(
             "v": integers(rng, (batch, kv_heads, k_len, d), "int8", kind),
             "keep": keep,
             "mask_add": add,
-            "table": np.array(softmax.table, np.int16),
+            "table": np.array(softmax.table, np.int16 if isinstance(softmax, Softmax) else np.int32),
         },
         {
             "q_zero_point": grids[0].zero_point,
@@ -176,6 +177,7 @@ def attention(
             "softmax_multiplier": softmax.multiplier,
             "softmax_shift": softmax.shift,
             "pmax": softmax.pmax,
+            **({} if isinstance(softmax, Softmax) else {"softmax_bits": softmax.method.bits}),
             "multiplier": ratio.multiplier,
             "shift": ratio.shift,
             "zero_point": y.zero_point,
@@ -294,6 +296,14 @@ def all_types() -> Iterator[tuple[str, str]]:
             yield x_type, y_type
 
 
+# Each method by table, and parameters at their ends.
+SOFTMAX_METHODS = (
+    "ibert", "ibert(bits=15,n=8)", "ivit", "ivit(bits=8,n=6,step=0.19)", "fqvit", "fqvit(bits=3)", "iptq",
+    "iptq(bits=9,fraction=4)", "qflash", "qflash(bits=8,fraction=9)", "index", "index(bits=8,clip=9.5)",
+    "sole",
+)  # fmt: skip
+
+
 def small_cases(seed: int = 0) -> list[Case]:
     """Cases that the specification does in a few seconds altogether: every op, type, edge and end."""
     rng = np.random.default_rng(seed)
@@ -373,4 +383,10 @@ def small_s8s4_cases(seed: int) -> list[Case]:
     cases += [gemm_s8s4(rng, 3, 5, 31, 4, "int16", kind) for kind in ENDS[1:]]
     cases += [gemm_s8s4(rng, 3, 5, 75, 0, "int8", kind, -8) for kind in ENDS]
     cases += [gemm_s8s4(rng, 2, 3, 299, 36, "int32", kind) for kind in ENDS[1:]]
+    for method in SOFTMAX_METHODS:
+        cases += [attention(rng, shape, method) for shape in ((1, 1, 1, 1, 1, 1), (1, 2, 1, 7, 41, 8))]
+        cases += [attention(rng, (1, 1, 1, 9, 33, 8), method, causal=True)]
+        if "(" not in method:
+            cases += [attention(rng, (1, 1, 1, 7, 19, 4), method, mask=mask) for mask in ("keep", "both")]
+            cases += [attention(rng, (1, 1, 1, 7, 30, 4), method, kind) for kind in ("low", "mixed")]
     return cases

@@ -16,6 +16,8 @@ from fractions import Fraction
 from tests.spec import functions
 from tests.spec.attention import INDEX_END, MASK_ADD_LIMIT, Softmax, normalizer
 from tests.spec.numbers import INT32_MAX, Affine, Dyadic, dyadic, float32, quantize, rne
+from tests.spec.softmax import Lookup
+from tests.spec.softmax import parse as parse_softmax
 
 SCALE_MIN, SCALE_MAX = 2.0**-100, 2.0**100
 LOG2_E = 1.4426950408889634  # float64 nearest to log2(e)
@@ -208,7 +210,7 @@ def softmax_pmax(method: str, v_zero_point: int, keys: int) -> int:
     return min(PMAX[method], limit)
 
 
-def softmax_slope(real: float, distance: int) -> tuple[int, int, int]:
+def softmax_slope(real: float, distance: int, end: int = INDEX_END) -> tuple[int, int, int]:
     """(delta_max, m, s) for M = `real` steps of the index a unit of score (pq_derive_attention).
 
     The largest s for which m is 32 bits and delta_max * m + 2^(s-1) < 2^32.
@@ -219,7 +221,7 @@ def softmax_slope(real: float, distance: int) -> tuple[int, int, int]:
             if s == 31:  # so flat that every distance is nothing
                 return 0, 0, s
             break
-        delta_max = min(-(-INDEX_END * 2**s // m), distance)
+        delta_max = min(-(-end * 2**s // m), distance)
         if m < 2**32 and delta_max * m + 2 ** (s - 1) < 2**32:
             return delta_max, m, s
     raise OverflowError(f"softmax slope {real} cannot be encoded")
@@ -235,19 +237,31 @@ def attention(
     head_dim: int,
     keys: int,
     has_mask: bool,
-) -> tuple[Softmax, Dyadic]:
+) -> tuple[Softmax | Lookup, Dyadic]:
     """The softmax constants and the requantization of s_v / s_y (pq_derive_attention)."""
     for grid in (q, k, v, y):
         check_scale(grid.scale)
-    real = q.scale * k.scale * softmax_scale * LOG2_E * 32
+    unit = q.scale * k.scale * softmax_scale
     distance = 2 * 255 * 128 * head_dim + (2**25 if has_mask else 0)
-    delta_max, multiplier, shift = softmax_slope(real, distance)
-    pmax = softmax_pmax(method, v.zero_point, keys)
-    table = tuple(exp2_entry(pmax, j) for j in range(32))
+    softmax: Softmax | Lookup
+    by_table = parse_softmax(method)
+    if by_table is None:
+        slope = softmax_slope(unit * LOG2_E * 32, distance)
+        pmax = softmax_pmax(method, v.zero_point, keys)
+        softmax = Softmax(*slope, pmax, tuple(exp2_entry(pmax, j) for j in range(32)))
+        most = pmax * max(keys, 1)
+    else:
+        table = tuple(by_table.table())
+        if max(table) * max(keys, 1) > by_table.sum_limit or (
+            by_table.most_weights(max(keys, 1)) > INT32_MAX // value_bound(v.zero_point)
+        ):
+            raise OverflowError(f"{method} cannot hold {keys} keys")
+        softmax = Lookup(*softmax_slope(unit * by_table.per_nat, distance, len(table) - 1), by_table, table)
+        most = by_table.most_divisor(max(keys, 1))
     requant = dyadic(v.scale / y.scale)
-    if normalizer(requant, pmax * max(keys, 1)).shift > 62:  # the longest row has the largest shift
+    if normalizer(requant, most).shift > 62:  # the longest row has the largest shift
         raise OverflowError("v_scale / y_scale is too small for rows of this length")
-    return Softmax(delta_max, multiplier, shift, pmax, table), requant
+    return softmax, requant
 
 
 def mask(

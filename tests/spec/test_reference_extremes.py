@@ -171,8 +171,8 @@ def test_attention(seed: int, method: str, kind: str, softmax_shift: int, data: 
 def test_attention_refuses_a_pmax_that_could_overflow() -> None:
     """4,096 keys, z_v = -128: pmax may be 2056. Counting |v| <= 128 only, it would have been 4095."""
     grid = (1.0, 0, -128, 127)
-    values = _C.derive_attention(0, grid, grid, (1.0, -128, -128, 127), grid, 1.0, 1, 4096)
-    table, delta_max, softmax_multiplier, softmax_shift, pmax, multiplier, shift = values
+    values = _C.derive_attention("table16", grid, grid, (1.0, -128, -128, 127), grid, 1.0, 1, 4096)
+    table, delta_max, softmax_multiplier, softmax_shift, pmax, _, multiplier, shift = values
     assert pmax == 2056
     q, k = np.zeros((1, 1, 1, 1, 1), np.int8), np.zeros((1, 1, 1, 4096, 1), np.int8)
     v = np.full_like(k, 127)

@@ -26,7 +26,8 @@ C_MAY_INCLUDE = {
     "core": {"pyquant"},
     **FAMILIES,
     "gemm": {"pyquant", "core", "elementwise"},  # a table or an add follows on each block of a product
-    "derive": {"pyquant", "core", "quantize"},  # the scalar quantizer exists once
+    "attention": {"pyquant", "core", "softmax"},
+    "derive": {"pyquant", "core", "quantize", "softmax"},  # the scalar quantizer and exponentials exist once
     "python": {"pyquant", "core"},
     "torch": {"pyquant", "core"},
 }

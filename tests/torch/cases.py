@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pyquant.methods import methods
 from pyquant.torch_ops import (
     FUNCTIONS,
     add,
@@ -150,6 +151,15 @@ def _attention(g: torch.Generator) -> Iterator[Args]:
     def qkv(shape: tuple[int, ...], kv_heads: int, s: int) -> tuple[Tensor, Tensor, Tensor]:
         kv = (*shape[:-3], kv_heads, s, shape[-1])
         return edge(g, shape, q_grid), edge(g, kv, k_grid), edge(g, kv, v_grid)
+
+    for number, method in enumerate(
+        [*methods("softmax"), "ivit(bits=8,step=0.19)", "index(bits=7,clip=8.5)"]
+    ):
+        q, k, v = qkv((1, 2, 40, 64), 1, 130)
+        yield call(q, k, v, None, number % 2 == 0, method)
+        keep = torch.rand((1, 2, 40, 130), generator=g) > 0.6
+        keep[..., :1, :] = False
+        yield call(q, k, v, keep, False, method)
 
     for shape, kv_heads, s in (
         ((2, 3, 5, 8), 3, 5),

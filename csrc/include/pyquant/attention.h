@@ -8,7 +8,7 @@
  *   u        = min((Delta * m + 2^(s-1)) >> s, 480)                                      (u32: "rnu32")
  *   h        = u >> 5,  P[j] = (T[u & 31] + 2^h) >> (h + 1)         in [0, pmax];  P = 0 at u = 480
  *   L        = sum_j P[j];   O[d] = sum_j P[j] * v[j][d]                                 (u32, s32)
- *   y[i][d]  = clamp(rnu(O[d] - z_v * L, m_r, s_r) + z_y, quant_min, quant_max)
+ *   y[i][d]  = clamp(rnu(O[d] - z_v * sum P, m_r, s_r) + z_y, quant_min, quant_max)
  *   t = (multiplier << 32) / L,  b = bitlen(t),  m_r = t >> (b - 31),  s_r = shift + 63 - b
  *
  * The key zero point needs no term: z_k * sum_d (q - z_q) does not depend on j and softmax
@@ -16,8 +16,9 @@
  * u = 480 is 2^-15 of the maximum: pmax * 2^-15 < 1/2 rounds to 0. (A clamp at 479 would give
  * every far key 1/16383 of the maximum's weight: 1.2 % of a one-hot row of 197.)
  *
- * Methods. PQ_SOFTMAX_TABLE16: T[j] = rne(2 * pmax * 2^(-j/32)) is s16 and pmax <= 16383.
- * PQ_SOFTMAX_TABLE8: the same with pmax = 255, P is u8.
+ * Methods. Above is PQ_SOFTMAX_TABLE16: T[j] = rne(2 * pmax * 2^(-j/32)) is s16 and pmax <= 16383;
+ * PQ_SOFTMAX_TABLE8: the same with pmax = 255, P is u8. The others (softmax.h) have P and L of their
+ * own from the same Delta.
  *
  * operand  shape                 layout
  * q        batch, groups, heads, q_len, d     strides in elements; d contiguous
@@ -27,14 +28,14 @@
  * mask_add the same in s32, optional; |value| <= 2^24
  *
  * Edges: q_len = 0 or d = 0: no-op; k_len = 0 or a row with every key excluded gives O = 0, L = 1,
- * hence y = clamp(rnu(-z_v) + z_y) with z_v's term dropped, that is clamp(z_y). causal: key j is
- * excluded for j > i + (k_len - q_len).
+ * hence y = clamp(z_y). causal: key j is excluded for j > i + (k_len - q_len).
  *
  * Bounds. |score| <= 255 * 128 * d + 2^24 < 2^31 for d <= 32767. vmax = max(127 - z_v, 128 + z_v)
  * bounds |v - z_v| over all of int8, whatever grid v has: stored bytes are not to be trusted. It
- * lies in [128, 255]; L <= pmax * k_len and |O - z_v * L| <= vmax * pmax * k_len <= 2^31 - 1:
- * pq_attention_check demands it, and derive chooses pmax = min(16383, (2^31 - 1) / (vmax * keys)).
- * delta_max * m + 2^(s-1) < 2^32 and s_r in [1, 62] for L in [1, pmax * k_len]: checked too.
+ * lies in [128, 255]; |O - z_v * sum P| <= vmax * sum P <= 2^31 - 1: pq_attention_check demands it of
+ * the method's bound on sum P (softmax.h; pmax * k_len here), and derive chooses for TABLE16
+ * pmax = min(16383, (2^31 - 1) / (vmax * keys)).
+ * delta_max * m + 2^(s-1) < 2^32 and s_r in [1, 62] for every L that can be: checked too.
  * Relative error of m_r below 2^-30.
  * The maximum is exact at every length: kernels keep a panel of scores or compute Q K^T twice.
  *
@@ -48,23 +49,10 @@
 #include <stdint.h>
 
 #include "pyquant/exec.h"
+#include "pyquant/softmax.h"
 #include "pyquant/types.h"
 
-#define PQ_SOFTMAX_TABLE_SIZE 32
-#define PQ_SOFTMAX_INDEX_END 480 /* u at and beyond this is weight 0 */
 #define PQ_MASK_ADD_LIMIT (1 << 24)
-
-typedef enum pq_softmax_method { PQ_SOFTMAX_TABLE16 = 0, PQ_SOFTMAX_TABLE8 = 1 } pq_softmax_method;
-
-/* The constants of one softmax sub-site. */
-typedef struct pq_softmax {
-    pq_softmax_method method;
-    uint32_t delta_max;
-    uint32_t multiplier; /* rnu32 */
-    int32_t shift;       /* in [1, 31] */
-    int32_t pmax;
-    uint16_t table[PQ_SOFTMAX_TABLE_SIZE];
-} pq_softmax;
 
 typedef struct pq_strides {
     ptrdiff_t batch, group, head, token; /* in elements */

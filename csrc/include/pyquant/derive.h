@@ -12,6 +12,8 @@
 
 #include "pyquant/attention.h"
 #include "pyquant/exec.h"
+#include "pyquant/method.h"
+#include "pyquant/softmax.h"
 #include "pyquant/types.h"
 
 /* M = f * 2^e, f in [1/2, 1): m = rne(f * 2^31), s = 31 - e; m == 2^31 becomes (2^30, e + 1).
@@ -56,22 +58,35 @@ PQ_NODISCARD pq_status pq_derive_gemm_s8s4(const pq_exec *exec, size_t n, size_t
                                            int bits, float x_scale, float y_scale, uint8_t *w_q,
                                            int32_t *bias_q, int32_t *multiplier, uint8_t *shift);
 
-/* M = s_q * s_k * softmax_scale * log2(e) * 32 (left to right, in float64) is the value of one
- * score unit in table steps. head_dim <= 32767 and has_mask bound Delta by D = 2 * 255 * 128 *
- * head_dim
- * (+ 2^25 with an additive mask). shift is the largest s in [1, 31] for which
- *     m = rne(M * 2^s) in [1, 2^32),  delta_max = min(ceil(480 * 2^s / m), D)  and
- *     delta_max * m + 2^(s-1) < 2^32;
+/* The constants of a softmax (softmax.h) over at most `keys` >= 1 scores, of which one unit is worth
+ * `unit` > 0 in the exponent of e. delta_bound bounds the distance of two scores. vmax >= 1 bounds
+ * what weights are multiplied by: (sum P) * vmax stays below 2^31. exponentials has room for
+ * PQ_SOFTMAX_ENTRIES_MAX and is what softmax->exponentials points to afterwards, or unused (NULL
+ * then).
+ *
+ * M = unit / (the method's step), in float64: unit * log2(e) * 32 for TABLE16 and TABLE8.
+ * shift is the largest s in [1, 31] for which
+ *     m = rne(M * 2^s) in [1, 2^32),  delta_max = min(ceil(end * 2^s / m), delta_bound)  and
+ *     delta_max * m + 2^(s-1) < 2^32   (end = 480, or entries - 1);
  * no such s (M of 2^31 or more) is PQ_ERR_OVERFLOW. If M * 2^31 rounds to 0, no Delta is worth
  * half a step: m = 0, delta_max = 0, s = 31, uniform weights.
- * keys bounds k_len (0 counts as 1). pmax = min(16383, (2^31 - 1) / (vmax * keys)) for TABLE16 and
- * 255 for TABLE8, with vmax = max(127 - z_v, 128 + z_v) over all of int8, whatever v's own range;
- * PQ_ERR_OVERFLOW if pmax would be 0, or 255 too large. T[j] = rne(2 * pmax * 2^(-j/32)).
+ * pmax = min(16383, (2^31 - 1) / (vmax * keys)) for TABLE16; others have theirs from the method.
+ * PQ_ERR_OVERFLOW where keys are too many for the method. T[j] = rne(2 * pmax * 2^(-j/32)).
+ * Exponentials end where they no longer change. */
+PQ_NODISCARD pq_status pq_derive_softmax(const pq_exec *exec, const char *op,
+                                         const pq_method *method, double unit,
+                                         uint64_t delta_bound, size_t keys, int vmax,
+                                         int32_t *exponentials, pq_softmax *softmax);
+
+/* unit = s_q * s_k * softmax_scale (left to right, in float64). head_dim <= 32767 and has_mask bound
+ * Delta by 2 * 255 * 128 * head_dim (+ 2^25 with an additive mask). keys bounds k_len (0 counts as
+ * 1). vmax = max(127 - z_v, 128 + z_v) over all of int8, whatever v's own range.
  * requant = dyadic(s_v / s_y); PQ_ERR_OVERFLOW if s_r of attention.h could pass 62 (s_v << s_y). */
-PQ_NODISCARD pq_status pq_derive_attention(const pq_exec *exec, pq_softmax_method method,
+PQ_NODISCARD pq_status pq_derive_attention(const pq_exec *exec, const pq_method *method,
                                            pq_affine q, pq_affine k, pq_affine v, pq_affine y,
                                            double softmax_scale, size_t head_dim, size_t keys,
-                                           bool has_mask, pq_softmax *softmax, pq_dyadic *requant);
+                                           bool has_mask, int32_t *exponentials,
+                                           pq_softmax *softmax, pq_dyadic *requant);
 
 /* An additive float mask as integers. mask <= -1e30 (-inf, finfo.min) is an exclusion: keep = 0
  * and mask_add = 0. Otherwise keep = 1 and mask_add = rne(mask / (s_q * s_k * softmax_scale))

@@ -39,7 +39,7 @@ typedef struct pq_sim_attention_args {
     ptrdiff_t mask_strides[4];
     bool causal;
     double softmax_scale;
-    pq_softmax_method method;
+    pq_method method; /* of the softmax */
     float *y; /* contiguous [batch, heads, q_len, d] */
 } pq_sim_attention_args;
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from pyquant.graph.capture import Captured
 from pyquant.graph.grid import Edge, qparams_of
 from pyquant.graph.layout import BATCH, Atom, CopyNeededError, Layout, atom_of
 from pyquant.graph.sites.base import Match, Site, register
-from pyquant.numerics import SoftmaxMethod, derive_attention, derive_mask
+from pyquant.numerics import derive_attention, derive_mask
 from pyquant.qparams import QParams
 
 if TYPE_CHECKING:
@@ -105,9 +105,8 @@ class AttentionSite(Site):
         grids = [to.grid_of(to.operand(node.args[i])) for i in range(3)]
         grid = qparams_of(self.output)
         keep, mask_add, has_mask = self._masks(to, node.args[3], grids, (groups, heads, q_len, k_len))
-        method = cast(SoftmaxMethod, self.config.softmax)
         constants = derive_attention(
-            method, grids[0], grids[1], grids[2], grid, self.scale, depth, k_len, has_mask
+            self.config.softmax, grids[0], grids[1], grids[2], grid, self.scale, depth, k_len, has_mask
         )
         token, group = heads * depth, heads * depth * q_len
         y = to.builder.attention(

@@ -1,21 +1,24 @@
-/* The softmax sub-site: one row of scores becomes weights P and their sum L.
+/* One row of scores becomes weights P, their sum, and the divisor L (pyquant/softmax.h).
  *
- * A method is one file for its definition (`softmax_<method>_ref.c`) and one for each ISA. The
- * variants of attention call it through these types, so that another method is another file and
- * one line in the switch of each variant. All methods leave the weights unnormalised: attention
- * divides once, by L, after P times V.
+ * There are two kernels on each ISA: `table` computes TABLE16 and TABLE8 by octaves, `lookup` all
+ * methods whose exponentials are a table. Attention calls them through these types. It divides
+ * once, by L, after P times V.
  */
-#ifndef PYQUANT_ATTENTION_SOFTMAX_METHOD_H
-#define PYQUANT_ATTENTION_SOFTMAX_METHOD_H
+#ifndef PYQUANT_SOFTMAX_SOFTMAX_METHOD_H
+#define PYQUANT_SOFTMAX_SOFTMAX_METHOD_H
 
 #include <stddef.h>
 #include <stdint.h>
 
-#include "pyquant/attention.h"
+#include "pyquant/softmax.h"
 
-/* The definition. score[n], keep[n] (0 excludes) -> p[n]; returns L = sum p, which is 0 exactly if
- * every key is excluded. */
-typedef uint32_t pq_softmax_ref_fn(const pq_softmax *softmax, size_t n, const int32_t *score,
+/* What a row's weights add up to, and what they are to be divided by: L, at least 1. */
+typedef struct pq_softmax_sums {
+    uint32_t weights, divisor;
+} pq_softmax_sums;
+
+/* The definition. score[n], keep[n] (0 excludes) -> p[n]. */
+typedef pq_softmax_sums pq_softmax_ref_fn(const pq_softmax *softmax, size_t n, const int32_t *score,
                                    const uint8_t *keep, uint16_t *p);
 
 /* A score that marks an excluded key in a panel: no true score is that low (|score| < 2^31). */
@@ -32,7 +35,8 @@ typedef struct pq_softmax_panel {
     size_t rows, n, stride;
     int32_t *scores;
     const size_t *plain;
-    uint32_t *sums; /* L of each row is written here */
+    uint32_t *sums;     /* of each row's weights: written */
+    uint32_t *divisors; /* L of each row: written by `lookup`; for `table` it is the sum */
 } pq_softmax_panel;
 
 /* A wide form, in place: leaves n weights at the start of each row. All rows of a block in one
@@ -41,7 +45,7 @@ typedef void pq_softmax_panel_fn(const pq_softmax *softmax, const pq_softmax_pan
 
 /* Leaves s16 (pmax < 2^15). Of every 16 keys the weights of i and i + 8 lie side by side, i = 0..7:
  * the pairs that one multiply-add takes. */
-pq_softmax_panel_fn pq_softmax_table_avx2;
+pq_softmax_panel_fn pq_softmax_table_avx2, pq_softmax_lookup_avx2;
 
 /* The online form (attention_online.h): the scores of a row fall into blocks of 64 keys. most[b *
  * rows
@@ -57,13 +61,18 @@ pq_softmax_below_fn pq_softmax_table_below_avx2, pq_softmax_table_below_avx512;
 
 /* Leave s16, and u8 (pmax <= 255), in the order of the keys; n is a multiple of two steps. */
 pq_softmax_panel_fn pq_softmax_table_avx512, pq_softmax_table_avx512_bytes;
+pq_softmax_panel_fn pq_softmax_lookup_avx512; /* s16 */
 
 /* Pairs of pq_softmax_table_avx2's order that hold the first n keys. */
 static inline size_t pq_softmax_pairs(size_t n) {
     return n / 16 * 8 + (n % 16 < 8 ? n % 16 : 8);
 }
 
-pq_softmax_ref_fn pq_softmax_table_ref; /* PQ_SOFTMAX_TABLE16 and PQ_SOFTMAX_TABLE8 */
+pq_softmax_ref_fn pq_softmax_table_ref, pq_softmax_lookup_ref;
+
+static inline pq_softmax_ref_fn *pq_softmax_ref_of(pq_softmax_method method) {
+    return pq_softmax_by_octaves(method) ? pq_softmax_table_ref : pq_softmax_lookup_ref;
+}
 
 /* Its weight of one key, `delta` below the maximum. */
 uint16_t pq_softmax_table_weight(const pq_softmax *softmax, uint32_t delta);

@@ -2,7 +2,7 @@
  * index by itself; another gives the octave's rounding multiplier 2^(14-h) (softmax_table_avx2.c
  * has both tricks explained, and that of one multiplication and one subtraction for the index). An
  * excluded key gets the index 480, whose weight is 0. */
-#include "attention/softmax_method.h"
+#include "softmax/softmax_method.h"
 
 #include <assert.h>
 #include <string.h>

@@ -8,7 +8,7 @@
  * and of the result, below 2^32, the upper half is enough once s >= 16: two vectors of eight keys
  * are narrowed by one shift and one blend, which interleaves them. That order stays (see
  * pq_softmax_pairs): to restore it would cost a permutation across lanes for 16 weights. */
-#include "attention/softmax_method.h"
+#include "softmax/softmax_method.h"
 
 #include <assert.h>
 #include <string.h>

@@ -1,7 +1,7 @@
 /* 16 keys at a time. The index u has 9 bits: 5 choose the table entry, looked up in bytes, low and
  * high byte apart; the others are the octave h, whose rounding shift (T + 2^h) >> (h + 1) is one
  * vrshlq_u16 by -(h + 1) = ~h. The rounding shift of the index is vrshlq_u32. */
-#include "attention/softmax_neon.h"
+#include "softmax/softmax_neon.h"
 
 #include <assert.h>
 
@@ -79,9 +79,10 @@ static int32_t row_maximum(size_t n, const int32_t *row) {
     return vmaxvq_s32(vmaxq_s32(vmaxq_s32(a, b), vmaxq_s32(c, d)));
 }
 
-uint32_t pq_softmax_table_neon(const pq_softmax *softmax, size_t n, size_t plain, int32_t *row) {
+pq_softmax_sums pq_softmax_table_neon(const pq_softmax *softmax, size_t n, size_t plain,
+                                      int32_t *row) {
     if (n == 0) {
-        return 0;
+        return (pq_softmax_sums){.weights = 0, .divisor = 1};
     }
     assert(n % PQ_SOFTMAX_BYTES_STEP == 0);
     const lookup table = make_lookup(softmax->table);
@@ -96,5 +97,6 @@ uint32_t pq_softmax_table_neon(const pq_softmax *softmax, size_t n, size_t plain
     for (size_t j = 0; j < n; j += 16) {
         sum = weigh_16(&table, &c, j + 16 > plain, row + j, p + 2 * j, sum);
     }
-    return vaddvq_u32(sum);
+    const uint32_t l = vaddvq_u32(sum);
+    return (pq_softmax_sums){.weights = l, .divisor = l == 0 ? 1 : l};
 }

@@ -1,4 +1,4 @@
-#include "attention/softmax_method.h"
+#include "softmax/softmax_method.h"
 
 #include <assert.h>
 
@@ -21,8 +21,8 @@ uint16_t pq_softmax_table_weight(const pq_softmax *softmax, uint32_t delta) {
     return softmax_weight(softmax, softmax_index(softmax, delta));
 }
 
-uint32_t pq_softmax_table_ref(const pq_softmax *softmax, size_t n, const int32_t *score,
-                              const uint8_t *keep, uint16_t *p) {
+pq_softmax_sums pq_softmax_table_ref(const pq_softmax *softmax, size_t n, const int32_t *score,
+                                     const uint8_t *keep, uint16_t *p) {
     int32_t highest = INT32_MIN;
     for (size_t j = 0; j < n; j++) {
         if (keep[j] && score[j] > highest) {
@@ -39,5 +39,5 @@ uint32_t pq_softmax_table_ref(const pq_softmax *softmax, size_t n, const int32_t
             sum += p[j];
         }
     }
-    return sum;
+    return (pq_softmax_sums){.weights = sum, .divisor = sum == 0 ? 1 : sum};
 }

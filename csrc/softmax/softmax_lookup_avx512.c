@@ -1,0 +1,126 @@
+/* Methods whose exponentials are a table: sixteen keys at a time, by a gather. As on AVX2
+ * (softmax_lookup_avx2.c), but weights are left in the order of the keys. */
+#include "softmax/softmax_bank.h"
+#include "softmax/softmax_method.h"
+
+#include <assert.h>
+
+#include "core/simd_avx512.h"
+
+#define INLINE inline __attribute__((always_inline))
+
+static INLINE int32_t row_maximum(size_t n, const int32_t *row) {
+    __m512i most = _mm512_load_si512(row);
+    for (size_t j = 16; j < n; j += 16) {
+        most = _mm512_max_epi32(most, _mm512_load_si512(row + j));
+    }
+    return _mm512_reduce_max_epi32(most);
+}
+
+/* Exponentials in place; returns their sum. */
+static uint32_t exponentials(const pq_softmax *softmax, size_t n, int32_t *row) {
+    const __m512i highest = _mm512_set1_epi32(row_maximum(n, row));
+    const __m512i delta_max = _mm512_set1_epi32((int32_t)softmax->delta_max);
+    const __m512i multiplier = _mm512_set1_epi32((int32_t)softmax->multiplier);
+    const __m512i half = _mm512_set1_epi32((int32_t)(UINT32_C(1) << (softmax->shift - 1)));
+    const __m512i end = _mm512_set1_epi32((int32_t)softmax->entries - 1);
+    const __m512i mark = _mm512_set1_epi32(PQ_SCORE_EXCLUDED);
+    const __m128i shift = _mm_cvtsi32_si128(softmax->shift);
+    __m512i sum = _mm512_setzero_si512();
+    for (size_t j = 0; j < n; j += 16) {
+        const __m512i score = _mm512_load_si512(row + j);
+        const __m512i delta = _mm512_min_epu32(_mm512_sub_epi32(highest, score), delta_max);
+        const __m512i scaled = _mm512_add_epi32(_mm512_mullo_epi32(delta, multiplier), half);
+        const __m512i u = _mm512_min_epu32(_mm512_srl_epi32(scaled, shift), end);
+        const __m512i e =
+            _mm512_mask_mov_epi32(_mm512_i32gather_epi32(u, softmax->exponentials, 4),
+                                  _mm512_cmpeq_epi32_mask(score, mark), _mm512_setzero_si512());
+        _mm512_store_si512(row + j, e);
+        sum = _mm512_add_epi32(sum, e);
+    }
+    return (uint32_t)_mm512_reduce_add_epi32(sum);
+}
+
+/* 255 * E / sum to the nearest: by a reciprocal of 23 bits, which is at most one too small. */
+static INLINE __m512i rounded(const pq_softmax_row *row, __m512i e) {
+    const __m512i sum = _mm512_set1_epi32((int32_t)row->sum), one = _mm512_set1_epi32(1);
+    const __m512i product = _mm512_mullo_epi32(e, _mm512_set1_epi32((int32_t)row->factor));
+    const __m512i p = _mm512_srli_epi32(_mm512_add_epi32(product, _mm512_set1_epi32(1 << 22)), 23);
+    const __m512i next = _mm512_add_epi32(p, one);
+    const __m512i need = _mm512_mullo_epi32(_mm512_add_epi32(sum, sum), next);
+    const __m512i have = _mm512_add_epi32(_mm512_mullo_epi32(e, _mm512_set1_epi32(510)), sum);
+    const __mmask16 more = _mm512_cmpeq_epi32_mask(_mm512_min_epu32(need, have), need);
+    return _mm512_mask_mov_epi32(p, more, next);
+}
+
+/* 2^(14 - code) of the least code that E reaches. */
+static INLINE __m512i powers(const pq_softmax_row *row, __m512i e) {
+    __m512i p = _mm512_setzero_si512();
+    for (int code = 14; code >= 0; code--) {
+        const __m512i least = _mm512_set1_epi32((int32_t)row->least[code]);
+        const __mmask16 reached = _mm512_cmpeq_epi32_mask(_mm512_max_epu32(e, least), e);
+        p = _mm512_mask_mov_epi32(p, reached, _mm512_set1_epi32(1 << (14 - code)));
+    }
+    return p;
+}
+
+static INLINE __m512i weights_16(const pq_softmax_rule rule, const pq_softmax_row *row,
+                                 __m128i down, __m512i e) {
+    switch (rule) {
+    case PQ_SOFTMAX_AS_IS: return e;
+    case PQ_SOFTMAX_FACTOR:
+        return _mm512_srl_epi32(_mm512_mullo_epi32(e, _mm512_set1_epi32((int32_t)row->factor)),
+                                down);
+    case PQ_SOFTMAX_ROUND: return rounded(row, e);
+    case PQ_SOFTMAX_POWER: return powers(row, e);
+    }
+    return e;
+}
+
+/* Weights over the exponentials of a row: 64 bytes at 2j, after 128 bytes at 4j were read. */
+static INLINE uint32_t weights(const pq_softmax_rule rule, const pq_softmax_row *constants,
+                               int32_t bits, size_t n, int32_t *row) {
+    const __m128i down = _mm_cvtsi32_si128(32 - bits);
+    const __m512i order = _mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7);
+    __m512i sum = _mm512_setzero_si512();
+    for (size_t j = 0; j < n; j += 32) {
+        const __m512i p0 = weights_16(rule, constants, down, _mm512_load_si512(row + j));
+        const __m512i p1 = weights_16(rule, constants, down, _mm512_load_si512(row + j + 16));
+        sum = _mm512_add_epi32(sum, _mm512_add_epi32(p0, p1));
+        _mm512_store_si512(row + j / 2,
+                           _mm512_permutexvar_epi64(order, _mm512_packus_epi32(p0, p1)));
+    }
+    return (uint32_t)_mm512_reduce_add_epi32(sum);
+}
+
+void pq_softmax_lookup_avx512(const pq_softmax *softmax, const pq_softmax_panel *panel) {
+    assert(panel->n % PQ_SOFTMAX_STEP == 0);
+    for (size_t i = 0; i < panel->rows; i++) {
+        int32_t *const row = panel->scores + i * panel->stride;
+        panel->sums[i] = 0;
+        panel->divisors[i] = 1;
+        if (panel->n == 0) {
+            continue;
+        }
+        const uint32_t sum = exponentials(softmax, panel->n, row);
+        const pq_softmax_row constants = pq_softmax_row_of(softmax, sum);
+        panel->divisors[i] = constants.divisor;
+        if (sum == 0) {
+            continue; /* n zeros of 32 bits: the weights too are 0 */
+        }
+        switch (pq_softmax_rule_of(softmax->method)) {
+        case PQ_SOFTMAX_AS_IS:
+            panel->sums[i] = weights(PQ_SOFTMAX_AS_IS, &constants, 0, panel->n, row);
+            break;
+        case PQ_SOFTMAX_FACTOR:
+            panel->sums[i] = weights(PQ_SOFTMAX_FACTOR, &constants, softmax->bits, panel->n, row);
+            break;
+        case PQ_SOFTMAX_ROUND:
+            panel->sums[i] = weights(PQ_SOFTMAX_ROUND, &constants, 0, panel->n, row);
+            break;
+        case PQ_SOFTMAX_POWER:
+            panel->sums[i] = weights(PQ_SOFTMAX_POWER, &constants, 0, panel->n, row);
+            break;
+        }
+    }
+}
