@@ -35,7 +35,10 @@ PUBLISHED = {
         "the published kernel truncates its result to int8, which costs about 1.2 dB: see the row below",
     ),
     "qflash, truncated to int8": (32.5, ""),
-    "ivit": (25.8, "published with scores of 8 bits; here a step of 1/64 whatever the scores: see the row below"),
+    "ivit": (
+        25.8,
+        "published with scores of 8 bits; here a step of 1/64 whatever the scores: see the row below",
+    ),
     "ivit, 8-bit scores": (
         25.8,
         "1 / scale of the scores, about 5.2, is rounded up to 6: it swings by 10 dB with the fraction it had",
@@ -122,12 +125,14 @@ def rows_of(problem: Problem) -> dict[str, Float]:
 
 
 def int_flash(problem: Problem) -> Float:
-    """arXiv 2409.16997: q and k with a scale a token, v a tensor, float exp, P rounded to 7 bits."""
+    """arXiv 2409.16997: q and k with a scale a token, v a tensor; P of 7 bits, its sum in float."""
     (q, sq), (k, sk) = (to_int8(x, axis=-1) for x in problem.real[:2])
     scores = (q.astype(np.int64) @ k.astype(np.int64).swapaxes(-1, -2)) * sq * sk.swapaxes(-1, -2)
     scores = scores / math.sqrt(DEPTH)
     p = np.exp(scores - scores.max(axis=-1, keepdims=True))
-    return np.asarray(np.rint(127 * p) @ problem.v / (127 * p.sum(axis=-1, keepdims=True)) * problem.scales[2])
+    return np.asarray(
+        np.rint(127 * p) @ problem.v / (127 * p.sum(axis=-1, keepdims=True)) * problem.scales[2]
+    )
 
 
 def measure(seeds: int) -> dict[str, list[float]]:
@@ -144,18 +149,21 @@ def measure(seeds: int) -> dict[str, list[float]]:
 def table(found: dict[str, list[float]]) -> str:
     """The table as text, with the published figures beside it."""
     ceiling = np.array(next(iter(found.values())))
-    lines = [f"{'softmax':28} {'SQNR dB':>8} {'min':>6} {'max':>6} {'below the ceiling':>18} {'published':>10}"]
+    lines = [
+        f"{'softmax':28} {'SQNR dB':>8} {'min':>6} {'max':>6} {'below the ceiling':>18} {'published':>10}"
+    ]
     notes = []
     for name, values in found.items():
         below = float(np.mean(ceiling - values))
         published, why = PUBLISHED.get(name, (None, ""))
         given = "" if published is None else f"{published:.2f}"
         lines.append(
-            f"{name:28} {np.mean(values):8.2f} {min(values):6.2f} {max(values):6.2f} {below:18.2f} {given:>10}"
+            f"{name:28} {np.mean(values):8.2f} {min(values):6.2f} {max(values):6.2f} "
+            f"{below:18.2f} {given:>10}"
         )
         if published is not None and abs(np.mean(values) - published) > 0.4:
             notes.append(f"{name}: {np.mean(values) - published:+.1f} dB: {why or 'not explained'}")
-    return "\n".join(lines + [""] + notes)
+    return "\n".join([*lines, "", *notes])
 
 
 def draw(found: dict[str, list[float]], path: Path) -> None:
@@ -171,7 +179,7 @@ def draw(found: dict[str, list[float]], path: Path) -> None:
     figure, axes = plt.subplots(figsize=(8, 0.36 * len(order) + 1), layout="constrained")
     colors = ["#4878a8" if not name.startswith(("float64", "table")) else "#6a9a4a" for name in order]
     axes.barh(order, means, xerr=np.array(spread).T, color=colors, ecolor="#555555", capsize=2)
-    axes.set_xlabel("SQNR of the attention output, dB (bars: ten seeds' ends)")
+    axes.set_xlabel("SQNR of the attention output, dB (lines: from the worst seed to the best)")
     axes.grid(axis="x", alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=110)
@@ -180,7 +188,9 @@ def draw(found: dict[str, list[float]], path: Path) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Measure, print, and write what was asked for."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--csv", type=Path)
     parser.add_argument("--plot", type=Path)
@@ -191,7 +201,9 @@ def main(arguments: list[str] | None = None) -> int:
         with options.csv.open("w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(["softmax", "seed", "sqnr_db"])
-            writer.writerows([name, seed, f"{x:.4f}"] for name, xs in found.items() for seed, x in enumerate(xs))
+            writer.writerows(
+                [name, seed, f"{x:.4f}"] for name, xs in found.items() for seed, x in enumerate(xs)
+            )
     if options.plot is not None:
         draw(found, options.plot)
     return 0
