@@ -54,34 +54,36 @@ static bool encode(const line *at, int32_t s, int32_t bits, int32_t *slope, int3
 void pq_fit_nnlut(pq_unary function, pq_affine x, pq_affine y, int32_t entries, int32_t bits,
                   pq_nnlut *lines, int32_t *shift) {
     sums before[POINTS + 1];
-    double least[PQ_NNLUT_ENTRIES_MAX + 1][POINTS + 1]; /* [runs][points covered] */
-    int16_t cut[PQ_NNLUT_ENTRIES_MAX + 1][POINTS + 1];  /* where the last run begins */
+    double least[POINTS + 1][PQ_NNLUT_ENTRIES_MAX + 1]; /* [points covered][runs] */
+    int32_t cut[POINTS + 1][PQ_NNLUT_ENTRIES_MAX + 1];  /* where the last run begins */
     const int count = collect(function, x, y, before);
-    for (int32_t k = 0; k <= entries; k++) {
-        for (int j = 0; j <= count; j++) {
-            least[k][j] = j == 0 ? 0.0 : (double)INFINITY;
+    for (int j = 0; j <= count; j++) {
+        for (int32_t k = 0; k <= entries; k++) {
+            least[j][k] = j == 0 ? 0.0 : (double)INFINITY;
+            cut[j][k] = 0;
         }
     }
     for (int j = 1; j <= count; j++) {
-        for (int i = 0; i < j; i++) {
+        for (int i = j - 1; i >= 0; i--) { /* short runs first: their errors end the loop below */
             const double error = line_of(&before[i], &before[j]).error;
-            for (int32_t k = 1; k <= entries; k++) {
-                if (least[k - 1][i] + error < least[k][j] - WORTH) {
-                    least[k][j] = least[k - 1][i] + error;
-                    cut[k][j] = (int16_t)i;
+            /* more runs leave less: from the first k that this run is too much for, all are */
+            for (int32_t k = 1; k <= entries && error < least[j][k]; k++) {
+                if (least[i][k - 1] + error < least[j][k] - WORTH) {
+                    least[j][k] = least[i][k - 1] + error;
+                    cut[j][k] = i;
                 }
             }
         }
     }
     int32_t runs = 1;
     for (int32_t k = 2; k <= entries; k++) {
-        runs = least[k][count] < least[runs][count] - WORTH ? k : runs;
+        runs = least[count][k] < least[count][runs] - WORTH ? k : runs;
     }
     line found[PQ_NNLUT_ENTRIES_MAX];
     int end = count;
     lines->entries = runs;
     for (int32_t k = runs; k >= 1; k--) {
-        const int begin = cut[k][end];
+        const int begin = cut[end][k];
         found[k - 1] = line_of(&before[begin], &before[end]);
         lines->start[k - 1] = x.quant_min + begin - x.zero_point;
         end = begin;

@@ -118,8 +118,18 @@ def test_the_row_maximum_of_the_released_ivit_makes_neighbours_matter() -> None:
     differing = [abs(a - b) for a, b in zip(alone, beside, strict=True)]
     assert sum(d > 0 for d in differing) > 50
     assert 3 <= max(differing) <= 8  # of 128: the two approximate quotients have errors of their own
-    far = [curve.rows([v, 127 * 4])[0] for v in (-64, 0, 64)]  # exp(-16 * 1.702) has passed the clip
-    assert [a - b for a, b in zip(far, (curve.gate(v)[0] for v in (-64, 0, 64)), strict=True)] != [0, 0, 0]
+
+
+def test_a_large_neighbour_reaches_the_clip_of_the_released_ivit() -> None:
+    """exp stops at 2^-23: beside an 8, the gate of -4 is 2^-23 / (2^-23 + exp(-8 * 1.702)), not 0.0011."""
+    curve = constants("gelu", "ivit", s8(8 / 127), s8(1.0), {"x_bits": 0, "bits": 16}).curve
+    assert isinstance(curve, IvitExp)
+    alone, beside_4, beside_8 = (
+        g / 2**15 for g in (curve.gate(-64)[0], *(curve.rows([-64, v])[0] for v in (64, 127)))
+    )
+    assert 0.0016 < beside_4 < 0.0018
+    assert 0.0016 < alone < 0.0018
+    assert 0.034 < beside_8 < 0.037
 
 
 @pytest.mark.parametrize("beta", [2.5, 2.7, 3.0])
