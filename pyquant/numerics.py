@@ -8,6 +8,7 @@ it, hence agree. The fields of a result have the names of the arguments of `pyqu
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -28,6 +29,7 @@ __all__ = [
     "GroupScale",
     "LayerNormConstants",
     "MaskConstants",
+    "UnaryConstants",
     "derive_add",
     "derive_attention",
     "derive_dyadic",
@@ -38,7 +40,9 @@ __all__ = [
     "derive_mask",
     "derive_table",
     "derive_table_values",
+    "derive_unary",
     "derive_weight_scale",
+    "unary_functions",
     "unary_value",
 ]
 
@@ -61,6 +65,30 @@ class _Constants:
 class Dyadic(_Constants):
     """``multiplier / 2**shift``, multiplier in [2^30, 2^31), shift in [1, 62]."""
 
+    multiplier: int
+    shift: int
+
+
+@dataclass(frozen=True)
+class UnaryConstants:
+    """A published approximation on two grids (``csrc/include/pyquant/unary.h``).
+
+    Attributes
+    ----------
+    curve : str
+        ``ibert_erf``, ``ibert_exp``, ``ivit_exp``, ``poly`` or ``nnlut``.
+    shape : str
+        What is made of the curve: itself (``curve``), its ``gate``, the ``product`` of x and the gate, or
+        ``odd``, 2 gate - 1.
+    values : dict
+        The curve's integers by name.
+    multiplier, shift : int
+        Requantization of the result.
+    """
+
+    curve: str
+    shape: str
+    values: dict[str, int | list[int]]
     multiplier: int
     shift: int
 
@@ -446,8 +474,17 @@ def derive_add(a_scale: float, b_scale: float, y_scale: float) -> AddConstants:
     return AddConstants(*_C.derive_add(a_scale, b_scale, y_scale))
 
 
-def derive_table(function: str, x: Grid, y: Grid) -> NDArray[np.int8]:
-    """Tabulate a named function (see `UNARY_NAMES`) over the int8 grid `x`.
+def derive_table(function: str, x: Grid, y: Grid, method: str = "table") -> NDArray[np.int8]:
+    """Tabulate a named function over the int8 grid `x`, exactly or by a published approximation.
+
+    Parameters
+    ----------
+    function : str
+        One of `UNARY_NAMES`; a method other than ``table`` and ``nnlut`` has only some (`unary_functions`).
+    x, y : QParams or (scale, zero_point, quant_min, quant_max)
+        Grids of the operand and of the result, inside int8.
+    method : str
+        A method of ``pyquant.methods.methods("unary")``, for example ``"ibert"`` or ``"ivit(bits=16)"``.
 
     Returns
     -------
@@ -457,9 +494,33 @@ def derive_table(function: str, x: Grid, y: Grid) -> NDArray[np.int8]:
     Raises
     ------
     ValueError
-        The name is unknown or a grid is not valid for int8.
+        A name is unknown, the method does not have the function, or a grid is not valid for int8.
+
+    References
+    ----------
+    docs/numerics/unary_methods.md derives each method.
     """
-    return _C.derive_table(function, _grid(x), _grid(y))
+    return _C.derive_table(function, _grid(x), _grid(y), method)
+
+
+def derive_unary(function: str, x: Grid, y: Grid, method: str) -> UnaryConstants:
+    """The integers by which a method computes a function, from which `derive_table` makes its table.
+
+    Parameters and errors are those of `derive_table`; ``table`` has no such integers.
+    """
+    return UnaryConstants(*_C.derive_unary(function, _grid(x), _grid(y), method))
+
+
+@lru_cache(maxsize=1024)
+def unary_functions(method: str) -> tuple[str, ...]:
+    """Names of the functions that a method has, in the order of `UNARY_NAMES`.
+
+    Raises
+    ------
+    ValueError
+        `method` names no method of element-wise functions.
+    """
+    return _C.unary_names(method)
 
 
 def derive_table_values(values: ArrayLike, y: Grid) -> NDArray[np.int8]:

@@ -275,107 +275,6 @@ static PyObject *derive_add(PyObject *module, PyObject *args, PyObject *kwargs) 
     return Py_BuildValue("iii", (int)a_multiplier, (int)b_multiplier, (int)shift);
 }
 
-/* The function of that name, or PQ_UNARY_COUNT with ValueError. */
-static pq_unary find_unary(const char *name) {
-    for (int i = 0; i < PQ_UNARY_COUNT; ++i) {
-        if (strcmp(pq_unary_name((pq_unary)i), name) == 0) {
-            return (pq_unary)i;
-        }
-    }
-    PyErr_Format(PyExc_ValueError, "expected function to be one of unary_names(), got '%.100s'",
-                 name);
-    return PQ_UNARY_COUNT;
-}
-
-static PyObject *derive_table(PyObject *module, PyObject *args, PyObject *kwargs) {
-    static char *keywords[] = {"function", "x", "y", NULL};
-    const npy_intp size = 256;
-    const char *name;
-    pq_grid x = {.name = "x"}, y = {.name = "y"};
-    pq_call call;
-
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "sO&O&:derive_table", keywords, &name,
-                                     pq_to_grid, &x, pq_to_grid, &y)) {
-        return NULL;
-    }
-    const pq_unary function = find_unary(name);
-    if (function == PQ_UNARY_COUNT) {
-        return NULL;
-    }
-    PyArrayObject *table = pq_new_array(1, &size, PQ_S8);
-    if (table == NULL) {
-        return NULL;
-    }
-    pq_call_begin(&call, pq_state_of(module), 1);
-    const pq_status status =
-        pq_derive_table(&call.exec, function, x.affine, y.affine, PyArray_DATA(table));
-    if (pq_call_end(&call, status) < 0) {
-        Py_CLEAR(table);
-    }
-    return (PyObject *)table;
-}
-
-static PyObject *derive_table_values(PyObject *module, PyObject *args, PyObject *kwargs) {
-    static const char op[] = "derive_table_values";
-    static char *keywords[] = {"values", "y", NULL};
-    const npy_intp size = 256;
-    PyObject *values_object;
-    PyArrayObject *values = NULL, *table = NULL;
-    bool done = false;
-    pq_grid y = {.name = "y"};
-    pq_call call;
-
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO&:derive_table_values", keywords,
-                                     &values_object, pq_to_grid, &y)) {
-        return NULL;
-    }
-    if (!pq_take(op, "values", values_object, PQ_T_F64, 1, 0, &values) ||
-        !pq_check_size(op, "values", values, size)) {
-        goto done;
-    }
-    table = pq_new_array(1, &size, PQ_S8);
-    if (table == NULL) {
-        goto done;
-    }
-    pq_call_begin(&call, pq_state_of(module), 1);
-    const pq_status status =
-        pq_derive_table_values(&call.exec, PyArray_DATA(values), y.affine, PyArray_DATA(table));
-    done = pq_call_end(&call, status) == 0;
-done:
-    Py_XDECREF(values);
-    if (!done) {
-        Py_CLEAR(table);
-    }
-    return (PyObject *)table;
-}
-
-static PyObject *unary_names(PyObject *module, PyObject *unused) {
-    (void)module;
-    (void)unused;
-    PyObject *names = PyTuple_New(PQ_UNARY_COUNT);
-    for (int i = 0; names != NULL && i < PQ_UNARY_COUNT; ++i) {
-        PyObject *name = PyUnicode_FromString(pq_unary_name((pq_unary)i));
-        if (name == NULL) {
-            Py_CLEAR(names);
-        } else {
-            PyTuple_SET_ITEM(names, i, name);
-        }
-    }
-    return names;
-}
-
-static PyObject *unary_value(PyObject *module, PyObject *args) {
-    (void)module;
-    const char *name;
-    pq_real x = {"x", 0.0};
-    if (!PyArg_ParseTuple(args, "sO&:unary_value", &name, pq_to_real, &x)) {
-        return NULL;
-    }
-    const pq_unary function = find_unary(name);
-    return function == PQ_UNARY_COUNT ? NULL
-                                      : PyFloat_FromDouble(pq_unary_value(function, x.value));
-}
-
 PyMethodDef pq_derive_methods[] = {
     PQ_KEYWORD_METHOD("derive_dyadic", derive_dyadic,
                       "derive_dyadic(real)\n--\n\n(multiplier, shift) of a positive real."),
@@ -399,13 +298,5 @@ PyMethodDef pq_derive_methods[] = {
     PQ_KEYWORD_METHOD("derive_add", derive_add,
                       "derive_add(a_scale, b_scale, y_scale)\n--\n\n"
                       "(a_multiplier, b_multiplier, shift)."),
-    PQ_KEYWORD_METHOD("derive_table", derive_table,
-                      "derive_table(function, x, y)\n--\n\nint8 [256] of a named function."),
-    PQ_KEYWORD_METHOD("derive_table_values", derive_table_values,
-                      "derive_table_values(values, y)\n--\n\nint8 [256] of 256 real values."),
-    {"unary_names", unary_names, METH_NOARGS,
-     "unary_names()\n--\n\nNames of the functions that derive_table knows."},
-    {"unary_value", unary_value, METH_VARARGS,
-     "unary_value(function, x)\n--\n\nA named function at x, in float64."},
     {NULL, NULL, 0, NULL},
 };

@@ -176,6 +176,7 @@ extern PyMethodDef pq_observe_methods[];
 extern PyMethodDef pq_metrics_methods[];
 extern PyMethodDef pq_derive_methods[];
 extern PyMethodDef pq_method_methods[];
+extern PyMethodDef pq_unary_functions[];
 extern PyMethodDef pq_system_methods[];
 extern PyMethodDef pq_probe_methods[];
 extern PyType_Spec pq_weights_spec;

@@ -10,12 +10,12 @@ static pq_status check_grids(const pq_exec *exec, const char *op, pq_affine x_q,
 }
 
 pq_status pq_sim_unary(const pq_exec *exec, size_t n, const float *x, pq_affine x_q,
-                       pq_unary function, pq_affine y_q, float *y) {
+                       pq_unary function, const pq_method *method, pq_affine y_q, float *y) {
     static const char op[] = "sim_unary";
     void *x_int = NULL;
     int8_t table[256];
-    /* pq_derive_table refuses grids that are wider than int8 */
-    pq_status status = pq_derive_table(exec, function, x_q, y_q, table);
+    /* pq_derive_unary_table refuses grids that are wider than int8 */
+    pq_status status = pq_derive_unary_table(exec, function, method, x_q, y_q, table);
     if (status != PQ_OK || (status = pq_sim_recover(exec, op, n, x, x_q, &x_int)) != PQ_OK ||
         (status = pq_table_s8(exec, n, x_int, table, x_int)) != PQ_OK) {
         goto done;

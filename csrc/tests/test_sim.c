@@ -19,6 +19,7 @@ static char message[256];
 static uint64_t seed = 7;
 static pq_exec serial;
 
+static const pq_method table_method = {.code = PQ_UNARY_TABLE};
 static const pq_affine byte = {0.05F, 3, -128, 127};
 static const pq_affine other = {0.04F, -9, -128, 127};
 static const pq_affine wide = {0.001F, -100, -32768, 32767};
@@ -191,7 +192,7 @@ static void test_elementwise(void) {
     CHECK_OK(pq_derive_table(&serial, PQ_UNARY_GELU, byte, other, table));
     CHECK_OK(pq_table_s8(&serial, N, x8, table, y8));
     dequantize(N, y8, &other, want);
-    CHECK_OK(pq_sim_unary(&serial, N, x, byte, PQ_UNARY_GELU, other, got));
+    CHECK_OK(pq_sim_unary(&serial, N, x, byte, PQ_UNARY_GELU, &table_method, other, got));
     CHECK_SAME(got, want, N * sizeof(float));
 
     pq_add_args add = {.n = N,
@@ -416,7 +417,8 @@ static void test_rules(void) {
     CHECK_STATUS(
         pq_sim_linear(&serial, SIZE_MAX, 2, 2, &one, byte, &one, NULL, NULL, 8, 0, byte, &y),
         PQ_ERR_OVERFLOW);
-    CHECK_STATUS(pq_sim_unary(&serial, 1, &one, wide, PQ_UNARY_RELU, byte, &y), PQ_ERR_VALUE);
+    CHECK_STATUS(pq_sim_unary(&serial, 1, &one, wide, PQ_UNARY_RELU, &table_method, byte, &y),
+                 PQ_ERR_VALUE);
     CHECK_STATUS(pq_sim_requantize(&serial, 1, &one, no_scale, byte, &y), PQ_ERR_VALUE);
     CHECK_STATUS(pq_sim_requantize(&serial, 1, &nan, byte, byte, &y), PQ_ERR_NAN);
     CHECK_STATUS(pq_sim_add(&serial, 1, 1, &one, byte, &nan, byte, byte, &y), PQ_ERR_NAN);
@@ -431,7 +433,7 @@ static pq_status call(int which) {
     switch (which) {
     case 0: return pq_sim_linear(&serial, 3, 4, 5, x, byte, w, b, NULL, 8, 0, wide, got);
     case 1: return pq_sim_layernorm(&serial, 3, 8, x, wide, w, b, 1e-5, false, byte, got);
-    case 2: return pq_sim_unary(&serial, 50, x, byte, PQ_UNARY_TANH, other, got);
+    case 2: return pq_sim_unary(&serial, 50, x, byte, PQ_UNARY_TANH, &table_method, other, got);
     case 3: return pq_sim_add(&serial, 50, 10, x, byte, b, wide, wide, got);
     case 4: return pq_sim_mean(&serial, 2, 5, 3, x, byte, wide, got);
     case 5: return pq_sim_requantize(&serial, 50, x, byte, wide, got);

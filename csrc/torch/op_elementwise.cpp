@@ -52,17 +52,21 @@ static pq_unary find_function(const std::string &name) {
 }
 
 Tensor unary(const Tensor &x, const Tensor &x_scale, const Tensor &x_zero_point,
-             int64_t x_quant_min, int64_t x_quant_max, StringHandle function, const Tensor &y_scale,
-             const Tensor &y_zero_point, int64_t y_quant_min, int64_t y_quant_max) {
+             int64_t x_quant_min, int64_t x_quant_max, StringHandle function, StringHandle method,
+             const Tensor &y_scale, const Tensor &y_zero_point, int64_t y_quant_min,
+             int64_t y_quant_max) {
     static const char op[] = "unary";
-    const pq_unary which = find_function(take(function));
+    const std::string function_name = take(function), method_text = take(method);
+    const pq_unary which = find_function(function_name);
     Call call(op);
+    pq_method how;
+    call.check(pq_method_parse(call.exec(), PQ_METHOD_UNARY, method_text.c_str(), &how));
     const Tensor in = contiguous(op, "x", x);
     const pq_affine x_q = grid(call, op, "x", x_scale, x_zero_point, x_quant_min, x_quant_max);
     const pq_affine y_q = grid(call, op, "y", y_scale, y_zero_point, y_quant_min, y_quant_max);
     const Tensor y = empty(in, shape_of(in));
     call.check(pq_sim_unary(call.exec(), static_cast<size_t>(in.numel()),
-                            in.const_data_ptr<float>(), x_q, which, y_q,
+                            in.const_data_ptr<float>(), x_q, which, &how, y_q,
                             y.mutable_data_ptr<float>()));
     return y;
 }

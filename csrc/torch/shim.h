@@ -99,8 +99,9 @@ Tensor layer_norm(const Tensor &x, const Tensor &x_scale, const Tensor &x_zero_p
                   const std::optional<Tensor> &bias, double eps, bool rms, const Tensor &y_scale,
                   const Tensor &y_zero_point, int64_t y_quant_min, int64_t y_quant_max);
 Tensor unary(const Tensor &x, const Tensor &x_scale, const Tensor &x_zero_point,
-             int64_t x_quant_min, int64_t x_quant_max, StringHandle function, const Tensor &y_scale,
-             const Tensor &y_zero_point, int64_t y_quant_min, int64_t y_quant_max);
+             int64_t x_quant_min, int64_t x_quant_max, StringHandle function, StringHandle method,
+             const Tensor &y_scale, const Tensor &y_zero_point, int64_t y_quant_min,
+             int64_t y_quant_max);
 Tensor add(const Tensor &a, const Tensor &a_scale, const Tensor &a_zero_point, int64_t a_quant_min,
            int64_t a_quant_max, const Tensor &b, const Tensor &b_scale, const Tensor &b_zero_point,
            int64_t b_quant_min, int64_t b_quant_max, const Tensor &y_scale,

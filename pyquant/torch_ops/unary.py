@@ -1,4 +1,8 @@
-"""``pyquant::unary``: any int8 -> int8 function as a table of 256 bytes (``elementwise.h``)."""
+"""``pyquant::unary``: any int8 -> int8 function as a table of 256 bytes (``elementwise.h``).
+
+The exact table is made by the C routine on every device; that of a published method is made here, in the
+method's own integers, and equals the one that the C core makes.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,9 @@ import torch
 from torch import Tensor
 
 from pyquant import numerics
+from pyquant.methods import canonical
 
+from . import unary_methods
 from .grid import (
     Edge,
     Grid,
@@ -59,7 +65,7 @@ _GRADIENTS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 FUNCTIONS = tuple(_GRADIENTS)
 
 
-def _check(x: Tensor, x_edge: Edge, function: str, y_edge: Edge) -> None:
+def _check(x: Tensor, x_edge: Edge, function: str, method: str, y_edge: Edge) -> None:
     check_float("unary", "x", x)
     check_edge("unary", "x", x_edge, x)
     check_edge("unary", "y", y_edge, x)
@@ -67,16 +73,26 @@ def _check(x: Tensor, x_edge: Edge, function: str, y_edge: Edge) -> None:
     require_int8("unary", "y", y_edge)
     if function not in _GRADIENTS:
         raise RuntimeError(f"unary: expected one of {', '.join(FUNCTIONS)}, got {function!r}")
+    try:
+        known = numerics.unary_functions(method)
+    except ValueError as error:  # it names the op
+        raise RuntimeError(str(error)) from error
+    if function not in known:
+        raise RuntimeError(
+            f"unary: expected a function that method {method} has ({', '.join(known)}), got {function}"
+        )
 
 
 @lru_cache(maxsize=1024)
-def _table(function: str, x_grid: Grid, y_grid: Grid) -> tuple[int, ...]:
-    """Stored results for q = -128..127; the one C routine makes them, whatever the device."""
+def _table(function: str, method: str, x_grid: Grid, y_grid: Grid) -> tuple[int, ...]:
+    """Stored results for q = -128..127."""
     try:
-        table = numerics.derive_table(function, x_grid, y_grid)
+        if canonical("unary", method) == "table":
+            return tuple(numerics.derive_table(function, x_grid, y_grid).tolist())
+        constants = numerics.derive_unary(function, x_grid, y_grid, method)
     except (ValueError, OverflowError) as error:
         raise RuntimeError(f"unary: {error}") from error
-    return tuple(int(v) for v in table)
+    return tuple(unary_methods.table(constants, x_grid, y_grid).tolist())
 
 
 def body(
@@ -86,6 +102,7 @@ def body(
     x_quant_min: int,
     x_quant_max: int,
     function: str,
+    method: str,
     y_scale: Tensor,
     y_zero_point: Tensor,
     y_quant_min: int,
@@ -93,22 +110,22 @@ def body(
 ) -> Tensor:
     x_edge = Edge(x_scale, x_zero_point, x_quant_min, x_quant_max)
     y_edge = Edge(y_scale, y_zero_point, y_quant_min, y_quant_max)
-    _check(x, x_edge, function, y_edge)
+    _check(x, x_edge, function, method, y_edge)
     x_grid, y_grid = read_grids("unary", x_edge, y_edge)
     reject_nan("unary", x=x)
-    table = torch.tensor(_table(function, x_grid, y_grid), dtype=torch.int64, device=x.device)
+    table = torch.tensor(_table(function, method, x_grid, y_grid), dtype=torch.int64, device=x.device)
     index = recover(x, x_edge, x_grid) + (x_grid.zero_point + 128)
     return dequantize(table[index] - y_grid.zero_point, y_edge)
 
 
 def _fake(x: Tensor, *rest: Any) -> Tensor:
-    _check(x, Edge(*rest[:4]), rest[4], Edge(*rest[5:]))
+    _check(x, Edge(*rest[:4]), rest[4], rest[5], Edge(*rest[6:]))
     return new_edge_like(x, x.shape)
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     x, ctx.function = inputs[0], inputs[5]
-    y_scale, y_zero_point, ctx.quant_min, ctx.quant_max = inputs[6:]
+    y_scale, y_zero_point, ctx.quant_min, ctx.quant_max = inputs[7:]
     ctx.save_for_backward(x, output, y_scale, y_zero_point)
 
 
@@ -117,12 +134,12 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     with autocast_off(grad):
         g, y_grid = inside_gradient(grad, y, Edge(scale, zero_point, ctx.quant_min, ctx.quant_max))
         grad_x = _GRADIENTS[ctx.function](g, x)
-    return grad_x, None, None, None, None, None, *y_grid
+    return grad_x, None, None, None, None, None, None, *y_grid
 
 
 define(
     "unary(Tensor x, Tensor x_scale, Tensor x_zero_point, int x_quant_min, int x_quant_max, str function, "
-    "Tensor y_scale, Tensor y_zero_point, int y_quant_min, int y_quant_max) -> Tensor",
+    "str method, Tensor y_scale, Tensor y_zero_point, int y_quant_min, int y_quant_max) -> Tensor",
     body,
     _fake,
     _setup_context,

@@ -51,6 +51,8 @@ def test_every_header_with_numerics_has_a_page() -> None:
         "attention",
         "layernorm",
         "elementwise",
+        "unary",
+        "derive_unary",
         "layout",
         "observe",
         "metrics",

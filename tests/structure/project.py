@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[2]
 CSRC = ROOT / "csrc"
 PACKAGE = ROOT / "pyquant"
 
-INTEGER_FAMILIES = ("gemm", "softmax", "attention", "layernorm", "elementwise", "layout", "engine")
+INTEGER_FAMILIES = ("gemm", "softmax", "attention", "layernorm", "elementwise", "unary", "layout", "engine")
 FLOAT_FAMILIES = ("quantize", "derive", "observe", "metrics")
 ISAS = ("ref", "avx2", "avx512", "avx512vnni", "neon", "neondot")
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from pyquant.methods import methods
+from pyquant.numerics import unary_functions
 from pyquant.torch_ops import (
     FUNCTIONS,
     add,
@@ -98,9 +99,12 @@ def _requantize(g: torch.Generator) -> Iterator[Args]:
 def _unary(g: torch.Generator) -> Iterator[Args]:
     for function in FUNCTIONS:
         x_grid = grid(0.03, 5)
-        yield (edge(g, (3, 257), x_grid), *x_grid, function, *grid(0.04, -20))
+        for method in methods("unary"):
+            if function in unary_functions(method):
+                yield (edge(g, (3, 257), x_grid), *x_grid, function, method, *grid(0.04, -20))
     for x in _elementwise_inputs(g):
-        yield (x, *grid(0.05, -3), "gelu", *grid(0.02, -100))
+        yield (x, *grid(0.05, -3), "gelu", "table", *grid(0.02, -100))
+        yield (x, *grid(0.05, -3), "gelu", "ivit(bits=16)", *grid(0.02, -100))
 
 
 def _linear(g: torch.Generator) -> Iterator[Args]:

@@ -30,7 +30,7 @@ def calls() -> dict[str, tuple[Any, ...]]:
             *(leaf(4, 3, 5), True, 0.3, "table16", *Y),
         ),
         "layer_norm": (leaf(3, 7), *WIDE, leaf(7), leaf(7), 1e-5, False, *WIDE),
-        "unary": (leaf(3, 4), *X, "gelu", *X),
+        "unary": (leaf(3, 4), *X, "gelu", "table", *X),
         "add": (leaf(3, 4), *X, leaf(4), *X, *WIDE),
         "mean": (leaf(3, 4, 5), *X, [1], False, *WIDE),
         "observe_minmax": (leaf(3, 4).detach(), *new_minmax((1, 4))),
@@ -71,7 +71,8 @@ class EveryOp(nn.Module):
         ops.observe_histogram(x.detach(), self.counts, self.meta)
         y = ops.requantize(ops.layer_norm(x, *wide, self.gamma, None, 1e-5, False, *wide), *wide, *byte)
         y = ops.linear(y, *byte, self.weight, self.bias, None, 8, 0, *byte)
-        q, k, v = ops.unary(y, *byte, "gelu", *byte).unflatten(-1, (3, 2, 2)).permute(2, 0, 3, 1, 4).unbind(0)
+        q = ops.unary(y, *byte, "gelu", "ibert", *byte)
+        q, k, v = q.unflatten(-1, (3, 2, 2)).permute(2, 0, 3, 1, 4).unbind(0)
         y = ops.attention(q, *byte, k, *byte, v, *byte, None, True, 0.7, "table16", *byte)
         y = y.transpose(1, 2).flatten(2)
         return ops.mean(ops.add(x, *wide, y, *byte, *wide), *wide, [1], False, *wide)

@@ -31,7 +31,7 @@ def test_an_edge_passes_its_own_grid_unchanged() -> None:
         x = edge(GENERATOR, (400,), to)
         assert torch.equal(op("requantize")(x, *to, *to), x)
         if to[3] == 127:
-            assert torch.equal(op("unary")(x, *to, "identity", *to), x)
+            assert torch.equal(op("unary")(x, *to, "identity", "table", *to), x)
 
 
 def test_no_output_is_a_negative_zero() -> None:

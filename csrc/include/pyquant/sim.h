@@ -13,7 +13,7 @@
 #define PYQUANT_SIM_H
 
 #include "pyquant/attention.h"
-#include "pyquant/derive.h"
+#include "pyquant/derive_unary.h"
 #include "pyquant/exec.h"
 #include "pyquant/types.h"
 
@@ -53,7 +53,8 @@ PQ_NODISCARD pq_status pq_sim_layernorm(const pq_exec *exec, size_t rows, size_t
 
 /* x must be s8. */
 PQ_NODISCARD pq_status pq_sim_unary(const pq_exec *exec, size_t n, const float *x, pq_affine x_q,
-                                    pq_unary function, pq_affine y_q, float *y);
+                                    pq_unary function, const pq_method *method, pq_affine y_q,
+                                    float *y);
 
 /* b repeats with `period` (divides n). */
 PQ_NODISCARD pq_status pq_sim_add(const pq_exec *exec, size_t n, size_t period, const float *a,

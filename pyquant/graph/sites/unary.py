@@ -15,7 +15,7 @@ from pyquant.graph.capture import Captured
 from pyquant.graph.functional import quick_gelu
 from pyquant.graph.grid import Edge, qparams_of
 from pyquant.graph.sites.base import Match, Site, register
-from pyquant.numerics import derive_table
+from pyquant.numerics import derive_table, unary_functions
 
 if TYPE_CHECKING:
     from pyquant.graph.lower import Lowering
@@ -75,6 +75,12 @@ class UnarySite(Site):
     def __init__(self, name: str, config: SiteConfig, wide: bool, symmetric: bool, *, function: str) -> None:
         super().__init__(name, config, wide, symmetric)
         self.function = function
+        known = unary_functions(config.unary)
+        if function not in known:
+            raise ValueError(
+                f"site {name!r}: method {config.unary} has no {function}; it has {', '.join(known)}. "
+                f'Give this site another, for example by override({name!r}, unary="table")'
+            )
 
     @classmethod
     def match(cls, captured: Captured, node: fx.Node) -> Match | str | None:
@@ -96,12 +102,12 @@ class UnarySite(Site):
 
     def integer(self, x: Edge) -> Tensor:
         """table_s8."""
-        y: Tensor = torch.ops.pyquant.unary(*self.grid(0, x), self.function, *self.y_grid)
+        y: Tensor = torch.ops.pyquant.unary(*self.grid(0, x), self.function, self.config.unary, *self.y_grid)
         return y
 
     def lower(self, to: Lowering, node: fx.Node) -> None:
         """One TABLE over the elements as they lie."""
         layout, x = to.elements(to.operand(node.args[0]))
         grid = qparams_of(self.output)
-        table = derive_table(self.function, to.grid_of(layout), grid)
+        table = derive_table(self.function, to.grid_of(layout), grid, self.config.unary)
         to.put(node, layout.onto(to.builder.table(x, table, grid, name=self.name)))
