@@ -184,6 +184,13 @@ def layernorm(
     dtype: DTypeLike = "int8",
     out: _Array | None = None,
     threads: int | None = None,
+    method: int = 0,
+    iterations: int = 0,
+    alpha: NDArray[np.uint8] | None = None,
+    exponent: NDArray[np.uint8] | None = None,
+    ptf_multiplier: int = 0,
+    ptf_shift: int = 0,
+    ptf_zero_point: int = 0,
 ) -> _Array: ...
 def table(
     x: _Array, table: _Array, out: _Array | None = None, threads: int | None = None
@@ -352,6 +359,28 @@ def derive_layernorm(
     x_scale: float,
     y_scale: float,
 ) -> tuple[int, NDArray[np.int32], NDArray[np.int64], int]: ...
+def derive_norm(
+    method: str,
+    channels: int,
+    gamma: NDArray[np.float32] | None,
+    beta: NDArray[np.float32] | None,
+    epsilon: float,
+    x_scale: float,
+    y_scale: float,
+    x_range: NDArray[np.float32] | None,
+) -> tuple[
+    int,
+    NDArray[np.int32],
+    NDArray[np.int64],
+    int,
+    int,
+    int,
+    NDArray[np.uint8] | None,
+    NDArray[np.uint8] | None,
+    int,
+    int,
+    int,
+]: ...
 def derive_add(a_scale: float, b_scale: float, y_scale: float) -> tuple[int, int, int]: ...
 def derive_table(function: str, x: _Grid, y: _Grid, method: str = "table") -> NDArray[np.int8]: ...
 def derive_unary(

@@ -19,6 +19,7 @@ from pyquant.methods import canonical, methods
 from pyquant.qparams import QParams
 
 __all__ = [
+    "NORM_METHODS",
     "UNARY_NAMES",
     "AddConstants",
     "AttentionConstants",
@@ -48,6 +49,9 @@ __all__ = [
 
 Grid: TypeAlias = QParams | tuple[float, int, int, int]
 """``(scale, zero_point, quant_min, quant_max)``, as a value or a plain tuple."""
+
+NORM_METHODS: dict[str, int] = {name: code for code, name in enumerate(methods("norm"))}
+"""Integer methods of LayerNorm and RMSNorm and their codes in a program."""
 
 UNARY_NAMES: tuple[str, ...] = _C.unary_names()
 """Functions that `derive_table` knows."""
@@ -156,12 +160,23 @@ class MaskConstants:
 
 @dataclass(frozen=True, eq=False)
 class LayerNormConstants(_Constants):
-    """epsilon in squared units of C * x, gain int32 [C], offset int64 [C], shift."""
+    """epsilon in squared units of C * x, gain int32 [C], offset int64 [C], shift; the rest by method.
+
+    method is a name in `NORM_METHODS`; iterations are ivit's; alpha and exponent uint8 [C], and ptf_*, are
+    ptf's (layernorm.h).
+    """
 
     epsilon: int
     gain: NDArray[np.int32]
     offset: NDArray[np.int64]
     shift: int
+    method: str = "exact"
+    iterations: int = 0
+    alpha: NDArray[np.uint8] | None = None
+    exponent: NDArray[np.uint8] | None = None
+    ptf_multiplier: int = 0
+    ptf_shift: int = 0
+    ptf_zero_point: int = 0
 
 
 @dataclass(frozen=True)
@@ -440,6 +455,8 @@ def derive_layernorm(
     epsilon: float,
     x_scale: float,
     y_scale: float,
+    method: str = "exact",
+    x_range: ArrayLike | None = None,
 ) -> LayerNormConstants:
     """Constants of an integer LayerNorm or RMSNorm over `channels` elements.
 
@@ -448,25 +465,31 @@ def derive_layernorm(
     gamma, beta : array_like of float32 [channels], optional
         Ones and zeros if None.
     epsilon : float
-        In real units, as the float layer has it.
+        In real units, as the float layer has it. Only ``exact`` has one.
+    method : str
+        One of ``pyquant.methods.methods("norm")``, with its parameters.
+    x_range : array_like of float32 [2, channels], optional
+        The least and the greatest value of each channel, in real units, for ``ptf``.
 
     Raises
     ------
     ValueError
-        NaN, a number out of range, or shapes that disagree.
+        NaN, a number out of range, shapes that disagree, no such method, or ``ptf`` without ranges.
     OverflowError
-        epsilon is too large for the input's scale.
+        epsilon, gamma or beta is too large for the scales.
     """
-    return LayerNormConstants(
-        *_C.derive_layernorm(
-            channels,
-            _optional_float32("gamma", gamma),
-            _optional_float32("beta", beta),
-            epsilon,
-            x_scale,
-            y_scale,
-        )
+    epsilon_q, gain, offset, shift, code, iterations, alpha, exponent, *ptf = _C.derive_norm(
+        method,
+        channels,
+        _optional_float32("gamma", gamma),
+        _optional_float32("beta", beta),
+        epsilon,
+        x_scale,
+        y_scale,
+        _optional_float32("x_range", x_range),
     )
+    name = list(NORM_METHODS)[code]
+    return LayerNormConstants(epsilon_q, gain, offset, shift, name, iterations, alpha, exponent, *ptf)
 
 
 def derive_add(a_scale: float, b_scale: float, y_scale: float) -> AddConstants:

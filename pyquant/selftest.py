@@ -187,6 +187,42 @@ def _layernorm(seed: int, channels: int, x_type: str, y_type: str, rms: bool) ->
     return Case("layernorm", "layernorm", name, arrays, numbers)
 
 
+def _layernorm_newton(seed: int, code: int, x_type: str, y_type: str, rms: bool) -> Case:
+    """Methods 1 to 3 (layernorm.h). |z| is at most 2^30, so that this gain reaches a third of the type."""
+    case = _layernorm(seed, 67, x_type, y_type, rms)
+    shift = {"int8": 52, "int16": 43}[y_type]
+    arrays = {**case.arrays, "offset": case.arrays["offset"] << (shift - int(case.numbers["shift"]))}
+    numbers = {**case.numbers, "epsilon": 0, "shift": shift, "method": code}
+    numbers["iterations"] = 4 if code == 2 else 0
+    name = f"method {code}, {case.name}"
+    return replace(case, kernel="layernorm_newton", name=name, arrays=arrays, numbers=numbers)
+
+
+def _layernorm_ptf(seed: int, x_type: str, y_type: str, rms: bool) -> Case:
+    """Gains of both signs, some of them 0; a shift to 8 bits that saturates now and then."""
+    case = _layernorm(seed, 83, x_type, y_type, rms)
+    gain = _integers(seed + 3, (83,), "int32", 2**30, 2**31 - 1) * (case.arrays["x"][0] % 3 - 1)
+    arrays = {
+        **case.arrays,
+        "gain": gain.astype(np.int32),
+        "offset": case.arrays["offset"] >> (int(case.numbers["shift"]) - 32),
+        "alpha": _integers(seed + 4, (83,), "uint8", 0, 3),
+        "exponent": _integers(seed + 5, (83,), "uint8", 18, 21) - {"int8": 0, "int16": 8}[y_type],
+    }
+    numbers: dict[str, int | str] = {
+        **case.numbers,
+        "epsilon": 0,
+        "shift": 32,
+        "method": 4,
+        "x_zero_point": -7,
+    }
+    numbers |= {"ptf_multiplier": 1717986918, "ptf_shift": {"int8": 29, "int16": 37}[x_type]}
+    name = f"method 4, {case.name}"
+    return replace(
+        case, kernel="layernorm_ptf", name=name, arrays=arrays, numbers={**numbers, "ptf_zero_point": -9}
+    )
+
+
 def _requantize(seed: int, x_type: str, y_type: str, multiplier: int, shift: int) -> Case:
     numbers: dict[str, int | str] = {"x_zero_point": 11, "multiplier": multiplier, "shift": shift}
     arrays = {"x": _full(seed, (201,), x_type)}
@@ -252,6 +288,9 @@ def _cases() -> Iterator[Case]:
         for j, y_type in enumerate(RANGE):
             yield _layernorm(100 + 20 * i + 10 * j, 197, x_type, y_type, rms=False)
             yield _layernorm(140 + 20 * i + 10 * j, 67, x_type, y_type, rms=True)
+            for code in (1, 2, 3):
+                yield _layernorm_newton(400 + 20 * i + 10 * j, code, x_type, y_type, rms=code == 2)
+            yield _layernorm_ptf(440 + 20 * i + 10 * j, x_type, y_type, rms=i == j)
     table = {"x": _full(200, (1003,), "int8"), "table": _full(201, (256,), "int8")}
     yield Case("table_s8", "table", "1003 elements", table)
     yield _requantize(210, "int8", "int8", 1717986918, 31)

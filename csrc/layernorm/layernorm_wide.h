@@ -16,13 +16,14 @@
 #ifndef PYQUANT_LAYERNORM_LAYERNORM_WIDE_H
 #define PYQUANT_LAYERNORM_LAYERNORM_WIDE_H
 
-#include "layernorm/layernorm_kernel.h"
+#include "layernorm/layernorm_ptf_kernel.h"
 
-enum { PQ_SHIFT_LEAST = 33, PQ_RAISE_MOST = 6 };
+enum { PQ_SHIFT_LEAST = 33, PQ_RAISE_MOST = 6, PQ_Z_BITS = 24, PQ_NEWTON_Z_BITS = 30 };
 
-/* derive's constants for any sensible gamma, beta and grid pass; others are left to the reference.
- */
-static inline bool pq_layernorm_is_narrow(const pq_layernorm_args *args) {
+/* Whether all sums can be finished so, where |z| < 2^z_bits and the shift may be raised by at most
+ * `raise`. derive's constants for any sensible gamma, beta and grid pass; others are left to the
+ * reference. */
+static inline bool pq_layernorm_is_narrow(const pq_layernorm_args *args, int z_bits, int raise) {
     uint64_t gain = 0, offset = 0;
     for (size_t c = 0; c < args->channels; c++) {
         const int64_t g = args->gain[c], b = args->offset[c];
@@ -30,9 +31,9 @@ static inline bool pq_layernorm_is_narrow(const pq_layernorm_args *args) {
         gain = g_size > gain ? g_size : gain;
         offset = b_size > offset ? b_size : offset;
     }
-    /* 2^55 + 2^61 + 2^61 fits; the comparison is made on the shifted value, which floors. */
-    const uint64_t bound = (gain << 24) + offset + (UINT64_C(1) << (args->shift - 1));
-    return args->shift >= PQ_SHIFT_LEAST - PQ_RAISE_MOST &&
+    /* At most 2^61 each; the comparison is made on the shifted value, which floors. */
+    const uint64_t bound = (gain << z_bits) + offset + (UINT64_C(1) << (args->shift - 1));
+    return args->shift >= PQ_SHIFT_LEAST - raise &&
            bound >> args->shift < (UINT64_C(1) << 30) - 1;
 }
 
@@ -80,15 +81,64 @@ static inline int64_t pq_quotient_near(uint64_t r, int64_t y) {
     return left < 0 ? q - 1 : left >= divisor ? q + 1 : q;
 }
 
-static inline pq_layernorm_row pq_layernorm_row_quick(const pq_layernorm_args *args, int64_t sum,
-                                                      int64_t square_sum) {
-    pq_layernorm_row row = {.channels = (int32_t)args->channels};
-    const uint64_t w = pq_layernorm_w(args, sum, square_sum, &row.centre);
+/* pq_layernorm_reciprocal_of. */
+static inline pq_layernorm_reciprocal pq_layernorm_reciprocal_quick(uint64_t w) {
     const int k = __builtin_clzll(w) & ~1;
     const int64_t y = pq_reciprocal_root(w << k);
     const int64_t multiplier = pq_quotient_near(pq_root_near(w << k, y), y);
-    row.multiplier = multiplier > INT32_MAX ? INT32_MAX : (int32_t)multiplier;
-    row.shift = 46 - k / 2;
+    return (pq_layernorm_reciprocal){
+        multiplier > INT32_MAX ? INT32_MAX : (int32_t)multiplier, 46 - k / 2};
+}
+
+static inline pq_layernorm_row pq_layernorm_row_quick(const pq_layernorm_args *args, int64_t sum,
+                                                      int64_t square_sum) {
+    pq_layernorm_row row = {.channels = (int32_t)args->channels};
+    const pq_layernorm_reciprocal r =
+        pq_layernorm_reciprocal_quick(pq_layernorm_w(args, sum, square_sum, &row.centre));
+    row.multiplier = r.multiplier;
+    row.shift = r.shift;
+    return row;
+}
+
+/* ---- PTF in 32 bits ----
+ *
+ *   X      the shift of its rnu is raised to 33 by shifting x - z_x up, by at most 14 bits: it
+ *          stays below 2^30, the upper half of the product below 2^29.
+ *   mean   u * a < 2^61 is finished in its upper half where 20 + d >= 33. Then M = a >> d < 2^17,
+ *          and the mean's part is below 2^28: T fits. Where N >= 1, M <= 255 and |T| <= 2^20.
+ *   B      offset = high * 2^32 + low with low in [-2^31, 2^31): B = high * 2^N + B_low, and
+ *          y = high + ((T + B_low + floor(2^(N-1))) >> N), |B_low| <= 2^(N-1), |high| <= 2^29.
+ *   rounding shifts by s >= 1 never add 2^(s-1), which may overflow:
+ *          (v + 2^(s-1)) >> s = ((v >> (s-1)) + 1) >> 1,  and  (w + 1) >> 1 = (w >> 1) + (w & 1).
+ */
+enum { PQ_PTF_RAISE_MOST = 14, PQ_PTF_DOWN_LEAST = 13 };
+
+static inline bool pq_layernorm_ptf_is_narrow(const pq_layernorm_args *args) {
+    return args->requant.shift >= PQ_SHIFT_LEAST - PQ_PTF_RAISE_MOST;
+}
+
+static inline int pq_layernorm_ptf_exponent_min(const pq_layernorm_args *args) {
+    int least = PQ_NORM_EXPONENT_MAX;
+    for (size_t c = 0; c < args->channels; c++) {
+        least = args->exponent[c] < least ? args->exponent[c] : least;
+    }
+    return least;
+}
+
+/* d of all channels is at least 13: 21 or more where N >= 1, exponent + 30 - h where N = 0. */
+static inline bool pq_layernorm_ptf_row_is_narrow(pq_layernorm_ptf_row row, int exponent_min) {
+    return exponent_min + 30 - row.half_shift >= PQ_PTF_DOWN_LEAST;
+}
+
+static inline pq_layernorm_ptf_row pq_layernorm_ptf_row_quick(const pq_layernorm_args *args,
+                                                              int64_t sum, int64_t square_sum) {
+    pq_layernorm_ptf_row row = {.half_shift = PQ_PTF_HALF_SHIFT_MIN};
+    const uint64_t v = pq_layernorm_ptf_v(args, sum, square_sum, &row.mean);
+    if (v > 0) {
+        const pq_layernorm_reciprocal r = pq_layernorm_reciprocal_quick(v);
+        row.inverse = r.multiplier;
+        row.half_shift = 46 - r.shift;
+    }
     return row;
 }
 

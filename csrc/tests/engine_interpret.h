@@ -211,6 +211,13 @@ static inline void interpret_layernorm(const operands *o) {
         .offset = (const int64_t *)(const void *)o->x[2],
         .shift = (int32_t)build_get(i, "shift"),
         .out = interpret_clamp(i),
+        .method = (pq_norm_method)build_get(i, "method"),
+        .iterations = (int32_t)build_get(i, "iterations"),
+        .alpha = (const uint8_t *)o->x[3],
+        .exponent = (const uint8_t *)o->x[4],
+        .requant = {(int32_t)build_get(i, "ptf_multiplier"),
+                    (uint8_t)build_get(i, "ptf_shift")},
+        .zero_point = (int32_t)build_get(i, "ptf_zero_point"),
     };
     const pq_exec exec = pq_exec_serial(NULL, 0);
     CHECK_OK(pq_layernorm(&exec, &args));

@@ -4,6 +4,7 @@
 #define PYQUANT_TESTS_ENGINE_RANDOM_H
 
 #include "engine_build.h"
+#include "pyquant/layernorm.h"
 #include "pyquant/layout.h"
 
 /* Gather tables have at least this many rows, and valid indices stay below. */
@@ -407,6 +408,26 @@ static inline void random_attention(build *b) {
     build_set_clamp(b, i, PQ_S8);
 }
 
+/* The method of a layer norm whose other operands are set, and what only that method has. */
+static inline void random_norm_method(build *b, pq_instruction *i, int64_t channels) {
+    const int64_t method = random_in(b, 0, PQ_NORM_METHOD_COUNT - 1);
+    build_set(i, "method", method);
+    build_set(i, "epsilon", method == PQ_NORM_EXACT ? random_in(b, 0, 1 << 20) : 0);
+    build_set(i, "iterations",
+              method == PQ_NORM_IVIT ? random_in(b, 1, PQ_NORM_ITERATIONS_MAX) : 0);
+    if (method == PQ_NORM_PTF) {
+        i->inputs[1] = build_random_constant(b, PQ_S32, channels, INT64_C(1) << 30, INT32_MAX);
+        i->inputs[2] = build_random_constant(b, PQ_S64, channels, -(INT64_C(1) << 38),
+                                             INT64_C(1) << 38);
+        i->inputs[3] = build_random_constant(b, PQ_U8, channels, 0, PQ_NORM_ALPHA_MAX);
+        i->inputs[4] = build_random_constant(b, PQ_U8, channels, 15, PQ_NORM_EXPONENT_MAX);
+        build_set(i, "shift", PQ_NORM_PTF_SHIFT);
+        build_set(i, "ptf_multiplier", random_in(b, INT64_C(1) << 30, INT32_MAX));
+        build_set(i, "ptf_shift", random_in(b, 26, 40));
+        build_set(i, "ptf_zero_point", random_in(b, -128, 127));
+    }
+}
+
 static inline void random_layernorm(build *b) {
     const int64_t x = random_pick(b, 1u << PQ_S8 | 1u << PQ_S16);
     const pq_value v = b->values[x];
@@ -421,9 +442,9 @@ static inline void random_layernorm(build *b) {
     build_set(i, "channels", channels);
     build_set(i, "rms", random_in(b, 0, 1));
     build_set(i, "x_zero_point", random_zero_point(b, x));
-    build_set(i, "epsilon", random_in(b, 0, 1 << 20));
     build_set(i, "shift", random_in(b, 18, 24));
     build_set_clamp(b, i, type);
+    random_norm_method(b, i, channels);
 }
 
 static inline void random_requantize(build *b) {

@@ -23,6 +23,8 @@ static const pq_method table_method = {.code = PQ_UNARY_TABLE};
 static const pq_affine byte = {0.05F, 3, -128, 127};
 static const pq_affine other = {0.04F, -9, -128, 127};
 static const pq_affine wide = {0.001F, -100, -32768, 32767};
+static const pq_method exact = {.code = PQ_NORM_EXACT}, ptf = {.code = PQ_NORM_PTF};
+static const float range[16] = {-1, -2, -3, -4, -5, -6, -7, -8, 8, 7, 6, 5, 4, 3, 2, 1};
 
 /* Uniform in [-bound, bound], on no grid. */
 static void fill(float *out, size_t n, float bound) {
@@ -156,27 +158,47 @@ static void test_layernorm(void) {
     enum { ROWS = 5, C = 48 };
     int32_t gain[C];
     int64_t offset[C];
-    for (int rms = 0; rms < 2; rms++) {
+    uint8_t alpha[C], exponent[C];
+    float ranges[2 * C];
+    for (int round = 0; round < 2 * PQ_NORM_METHOD_COUNT; round++) {
+        const bool rms = round % 2 == 1;
+        const pq_method method = pq_method_default(PQ_METHOD_NORM, round / 2);
+        pq_norm_constants k = {
+            .gain = gain, .offset = offset, .alpha = alpha, .exponent = exponent};
         fill(x, ROWS * C, 20.0F);
         fill(w, C, 2.0F);
         fill(b, C, 1.0F);
-        pq_layernorm_args args = {.rows = ROWS,
-                                  .channels = C,
-                                  .x_type = PQ_S16,
-                                  .y_type = PQ_S8,
-                                  .x = x16,
-                                  .y = y8,
-                                  .rms = rms == 1,
-                                  .x_zero_point = wide.zero_point,
-                                  .gain = gain,
-                                  .offset = offset,
-                                  .out = clamp_of(other)};
-        CHECK_OK(pq_derive_layernorm(&serial, C, w, b, 1e-5, wide.scale, other.scale, &args.epsilon,
-                                     gain, offset, &args.shift));
+        for (size_t c = 0; c < C; c++) {
+            ranges[c] = -(float)(c % 7 + 1);
+            ranges[C + c] = (float)(c % 20 + 1);
+        }
+        CHECK_OK(pq_derive_norm(&serial, &method, C, w, b, 1e-5, wide.scale, other.scale, ranges,
+                                &k));
+        const bool factors = method.code == PQ_NORM_PTF;
+        const pq_layernorm_args args = {.rows = ROWS,
+                                        .channels = C,
+                                        .x_type = PQ_S16,
+                                        .y_type = PQ_S8,
+                                        .x = x16,
+                                        .y = y8,
+                                        .rms = rms,
+                                        .x_zero_point = wide.zero_point,
+                                        .epsilon = k.epsilon,
+                                        .gain = gain,
+                                        .offset = offset,
+                                        .shift = k.shift,
+                                        .out = clamp_of(other),
+                                        .method = k.method,
+                                        .iterations = k.iterations,
+                                        .alpha = factors ? alpha : NULL,
+                                        .exponent = factors ? exponent : NULL,
+                                        .requant = k.requant,
+                                        .zero_point = k.zero_point};
         quantize(ROWS * C, x, &wide, x16);
         CHECK_OK(pq_layernorm(&serial, &args));
         dequantize(ROWS * C, y8, &other, want);
-        CHECK_OK(pq_sim_layernorm(&serial, ROWS, C, x, wide, w, b, 1e-5, rms == 1, other, got));
+        CHECK_OK(pq_sim_layernorm(&serial, ROWS, C, x, wide, w, b, 1e-5, rms, &method, ranges, other,
+                                  got));
         CHECK_SAME(got, want, ROWS * C * sizeof(float));
     }
 }
@@ -423,7 +445,8 @@ static void test_rules(void) {
     CHECK_STATUS(pq_sim_requantize(&serial, 1, &nan, byte, byte, &y), PQ_ERR_NAN);
     CHECK_STATUS(pq_sim_add(&serial, 1, 1, &one, byte, &nan, byte, byte, &y), PQ_ERR_NAN);
     CHECK_STATUS(pq_sim_mean(&serial, 1, 1, 1, &nan, byte, byte, &y), PQ_ERR_NAN);
-    CHECK_STATUS(pq_sim_layernorm(&serial, 1, 1, &nan, byte, NULL, NULL, 0.0, false, byte, &y),
+    CHECK_STATUS(pq_sim_layernorm(&serial, 1, 1, &nan, byte, NULL, NULL, 0.0, false, &exact, NULL,
+                                  byte, &y),
                  PQ_ERR_NAN);
     CHECK_EQ(pq_alloc_live(), 0);
 }
@@ -432,7 +455,7 @@ static pq_status call(int which) {
     pq_sim_attention_args sim = attention();
     switch (which) {
     case 0: return pq_sim_linear(&serial, 3, 4, 5, x, byte, w, b, NULL, 8, 0, wide, got);
-    case 1: return pq_sim_layernorm(&serial, 3, 8, x, wide, w, b, 1e-5, false, byte, got);
+    case 1: return pq_sim_layernorm(&serial, 3, 8, x, wide, w, b, 1e-5, false, &ptf, range, byte, got);
     case 2: return pq_sim_unary(&serial, 50, x, byte, PQ_UNARY_TANH, &table_method, other, got);
     case 3: return pq_sim_add(&serial, 50, 10, x, byte, b, wide, wide, got);
     case 4: return pq_sim_mean(&serial, 2, 5, 3, x, byte, wide, got);

@@ -46,10 +46,14 @@ Tensor linear(const Tensor &x, const Tensor &x_scale, const Tensor &x_zero_point
 
 Tensor layer_norm(const Tensor &x, const Tensor &x_scale, const Tensor &x_zero_point,
                   int64_t x_quant_min, int64_t x_quant_max, const std::optional<Tensor> &weight,
-                  const std::optional<Tensor> &bias, double eps, bool rms, const Tensor &y_scale,
+                  const std::optional<Tensor> &bias, double eps, bool rms, StringHandle method,
+                  const std::optional<Tensor> &x_range, const Tensor &y_scale,
                   const Tensor &y_zero_point, int64_t y_quant_min, int64_t y_quant_max) {
     static const char op[] = "layer_norm";
     Call call(op);
+    const std::string name = take(method);
+    pq_method chosen;
+    call.check(pq_method_parse(call.exec(), PQ_METHOD_NORM, name.c_str(), &chosen));
     const Tensor in = contiguous(op, "x", x);
     const Shape shape = shape_of(in);
     if (shape.empty() || shape.back() < 1 || shape.back() > INT16_MAX) {
@@ -57,12 +61,14 @@ Tensor layer_norm(const Tensor &x, const Tensor &x_scale, const Tensor &x_zero_p
     }
     const auto gamma = array_of(op, "weight", weight, {shape.back()});
     const auto beta = array_of(op, "bias", bias, {shape.back()});
+    const auto range = array_of(op, "x_range", x_range, {2, shape.back()});
     const pq_affine x_q = grid(call, op, "x", x_scale, x_zero_point, x_quant_min, x_quant_max);
     const pq_affine y_q = grid(call, op, "y", y_scale, y_zero_point, y_quant_min, y_quant_max);
     const Tensor y = empty(in, shape);
     call.check(pq_sim_layernorm(call.exec(), product(shape, 0, shape.size() - 1),
                                 static_cast<size_t>(shape.back()), in.const_data_ptr<float>(), x_q,
-                                data_or_null(gamma), data_or_null(beta), eps, rms, y_q,
+                                data_or_null(gamma), data_or_null(beta), eps, rms,
+                                &chosen, data_or_null(range), y_q,
                                 y.mutable_data_ptr<float>()));
     return y;
 }

@@ -15,6 +15,7 @@ from pyquant.engine.model import IntegerModel
 from pyquant.engine.spec import INSTRUCTIONS, Instruction, ProgramSpec, Value
 from pyquant.errors import ProgramError
 from pyquant.numerics import (
+    NORM_METHODS,
     AddConstants,
     AttentionConstants,
     Dyadic,
@@ -351,21 +352,29 @@ class ProgramBuilder:
         rms: bool = False,
         name: str | None = None,
     ) -> Value:
-        """LayerNorm (or RMSNorm) over the last axis."""
+        """LayerNorm (or RMSNorm) over the last axis, by the method of the constants."""
         stem = name or "layernorm"
         gain = self._constant_of(constants.gain, f"{stem}.gain")
         offset = self._constant_of(constants.offset, f"{stem}.offset")
+        inputs: list[Value | None] = [x, gain, offset]
+        for part in ("alpha", "exponent"):
+            values = getattr(constants, part)
+            if values is not None:
+                inputs.append(self._constant_of(values, f"{stem}.{part}"))
         attrs = {
             "channels": x.shape[-1],
             "rms": int(rms),
-            "x_zero_point": _zero_point(x) if rms else 0,
+            "x_zero_point": _zero_point(x) if rms or constants.method == "ptf" else 0,
             "epsilon": constants.epsilon,
             "shift": constants.shift,
             **_output(grid),
+            "method": NORM_METHODS[constants.method],
+            "iterations": constants.iterations,
+            "ptf_multiplier": constants.ptf_multiplier,
+            "ptf_shift": constants.ptf_shift,
+            "ptf_zero_point": constants.ptf_zero_point,
         }
-        return self.emit(
-            "layernorm", [x, gain, offset], attrs, name=name, dtype=grid.dtype, shape=x.shape, grid=grid
-        )
+        return self.emit("layernorm", inputs, attrs, name=name, dtype=grid.dtype, shape=x.shape, grid=grid)
 
     def table(self, x: Value, table: Constant, grid: QParams, *, name: str | None = None) -> Value:
         """Any function of int8 to int8, element by element."""

@@ -201,7 +201,7 @@ def make_prepared(original: nn.Module, captured: Captured, built: Built, config:
     prepared._install(built.graph)
     # Observers are reduced explicitly; DistributedDataParallel would overwrite them with rank 0's.
     prepared._ddp_params_and_buffers_to_ignore = [  # type: ignore[assignment]
-        name for name, _ in prepared.named_buffers() if ".observer." in name
+        name for name, _ in prepared.named_buffers() if "observer." in name
     ]
     prepared.train(original.training)
     return prepared

@@ -7,6 +7,7 @@ number of samples. A new one is a class with `register_observer`, and its name i
 from __future__ import annotations
 
 from pyquant.observers.base import OBSERVERS, Observer, keep_dtypes, make_observer, register_observer
+from pyquant.observers.channels import ChannelRange
 from pyquant.observers.density import Density
 from pyquant.observers.ranges import (
     EMAObserver,
@@ -19,6 +20,7 @@ from pyquant.observers.weights import mse_weight_scale
 
 __all__ = [
     "OBSERVERS",
+    "ChannelRange",
     "Density",
     "EMAObserver",
     "HistogramObserver",

@@ -9,9 +9,16 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from pyquant import _C
+from pyquant.numerics import NORM_METHODS
 from pyquant.ops.common import Integers, check_axis, dense, limits
 
 __all__ = ["add", "layernorm", "mean", "requantize", "table"]
+
+
+def _norm_code(method: str) -> int:
+    if method not in NORM_METHODS:
+        raise ValueError(f"layernorm: expected method to be one of {', '.join(NORM_METHODS)}, got {method!r}")
+    return NORM_METHODS[method]
 
 
 def layernorm(
@@ -27,6 +34,13 @@ def layernorm(
     quant_min: int | None = None,
     quant_max: int | None = None,
     dtype: DTypeLike = "int8",
+    method: str = "exact",
+    iterations: int = 0,
+    alpha: ArrayLike | None = None,
+    exponent: ArrayLike | None = None,
+    ptf_multiplier: int = 0,
+    ptf_shift: int = 0,
+    ptf_zero_point: int = 0,
     out: NDArray[Any] | None = None,
     threads: int | None = None,
 ) -> Integers:
@@ -41,6 +55,10 @@ def layernorm(
         As `pyquant.numerics.derive_layernorm` gives.
     rms : bool
         RMSNorm: no mean is subtracted, and `x_zero_point` counts.
+    x_zero_point : int
+        Used by RMSNorm and by the method ptf.
+    method, iterations, alpha, exponent, ptf_multiplier, ptf_shift, ptf_zero_point
+        As `pyquant.numerics.derive_layernorm` gives for a method other than ``exact``.
 
     Returns
     -------
@@ -61,6 +79,13 @@ def layernorm(
         threads=threads,
         quant_min=low,
         quant_max=high,
+        method=_norm_code(method),
+        iterations=iterations,
+        alpha=None if alpha is None else dense(alpha),
+        exponent=None if exponent is None else dense(exponent),
+        ptf_multiplier=ptf_multiplier,
+        ptf_shift=ptf_shift,
+        ptf_zero_point=ptf_zero_point,
     )
 
 

@@ -1,4 +1,7 @@
-"""``pyquant::layer_norm``: LayerNorm and RMSNorm in integers over the last axis (``layernorm.h``)."""
+"""``pyquant::layer_norm``: LayerNorm and RMSNorm in integers over the last axis (``layernorm.h``).
+
+The gradient is that of the float function, whatever the method.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,6 @@ from torch import Tensor
 
 from .grid import (
     Edge,
-    Grid,
     check_edge,
     check_float,
     dequantize,
@@ -22,13 +24,12 @@ from .grid import (
     reject_nonfinite,
     saturate,
 )
-from .integer import bit_length, floor_sqrt_shifted, rnu, shift_round
 from .library import autocast_off, define
+from .norm_methods import Layer, normalize, parse
 
 __all__: list[str] = []
 
 _CHANNELS_MAX = 32767
-_EPSILON_MAX = 2.0**61
 
 
 def _check(
@@ -37,6 +38,8 @@ def _check(
     weight: Tensor | None,
     bias: Tensor | None,
     eps: float,
+    method: str,
+    x_range: Tensor | None,
     y_edge: Edge,
 ) -> None:
     check_float("layer_norm", "x", x)
@@ -54,30 +57,11 @@ def _check(
             raise RuntimeError(f"layer_norm: expected {name} ({x.shape[-1]},), got {tuple(vector.shape)}")
     if not (eps >= 0 and math.isfinite(eps)):
         raise RuntimeError(f"layer_norm: expected a finite eps >= 0, got {eps!r}")
-
-
-def _affine_constants(
-    weight: Tensor | None, bias: Tensor | None, x: Tensor, y_grid: Grid
-) -> tuple[Tensor, Tensor, int]:
-    """gain, offset (int64 [C]) on one shift, the largest for which both stay in range."""
-    channels = x.shape[-1]
-    gain = torch.ones(channels, dtype=torch.float64, device=x.device)
-    if weight is not None:
-        gain = weight.double()
-    offset = torch.zeros_like(gain) if bias is None else bias.double()
-    gain, offset = gain / y_grid.scale, offset / y_grid.scale
-    gain_max, offset_max = torch.stack([gain.abs().amax(), offset.abs().amax()]).tolist()
-    for shift in range(62, 0, -1):  # rounding is monotone: the largest magnitudes decide for all
-        if round(gain_max * 2.0 ** (shift - 16)) < 2**31 and round(offset_max * 2.0**shift) < 2**61:
-            return (
-                torch.round(gain * 2.0 ** (shift - 16)).long(),
-                torch.round(offset * 2.0**shift).long(),
-                shift,
-            )
-    raise RuntimeError(
-        f"layer_norm: expected |weight| / y_scale < 2^46 and |bias| / y_scale < 2^60, "
-        f"got {gain_max!r} and {offset_max!r}"
-    )
+    parse(method)
+    if x_range is not None:
+        check_float("layer_norm", "x_range", x_range, x)
+        if x_range.shape != (2, x.shape[-1]):
+            raise RuntimeError(f"layer_norm: expected x_range (2, {x.shape[-1]}), got {tuple(x_range.shape)}")
 
 
 def body(
@@ -90,6 +74,8 @@ def body(
     bias: Tensor | None,
     eps: float,
     rms: bool,
+    method: str,
+    x_range: Tensor | None,
     y_scale: Tensor,
     y_zero_point: Tensor,
     y_quant_min: int,
@@ -97,29 +83,13 @@ def body(
 ) -> Tensor:
     x_edge = Edge(x_scale, x_zero_point, x_quant_min, x_quant_max)
     y_edge = Edge(y_scale, y_zero_point, y_quant_min, y_quant_max)
-    _check(x, x_edge, weight, bias, eps, y_edge)
+    _check(x, x_edge, weight, bias, eps, method, x_range, y_edge)
     x_grid, y_grid = read_grids("layer_norm", x_edge, y_edge)
     reject_nan("layer_norm", x=x)
     reject_nonfinite("layer_norm", weight=weight, bias=bias)
-    channels = x.shape[-1]
-    epsilon = float(channels * channels) * eps / (x_grid.scale * x_grid.scale)
-    if epsilon > _EPSILON_MAX:
-        raise RuntimeError(f"layer_norm: expected channels^2 * eps / x_scale^2 <= 2^61, got {epsilon!r}")
-    gain, offset, shift = _affine_constants(weight, bias, x, y_grid)
-
-    centred = recover(x, x_edge, x_grid)  # LayerNorm does not see the zero point, RMSNorm wants it gone
-    square = channels * (centred * centred).sum(dim=-1, keepdim=True)
-    numerator = channels * centred
-    if not rms:
-        total = centred.sum(dim=-1, keepdim=True)
-        square = square - total * total
-        numerator = numerator - total
-    wide = (square + round(epsilon)).clamp(min=1)
-    k = (63 - bit_length(wide) + 1) & ~1  # clz64, rounded down to even
-    root = floor_sqrt_shifted(wide, k)
-    inverse = torch.div(1 << 62, root, rounding_mode="floor").clamp(max=2**31 - 1)
-    z = rnu(numerator, inverse, 46 - torch.div(k, 2, rounding_mode="floor"))
-    return dequantize(saturate(shift_round(z * gain + offset, shift), y_grid), y_edge)
+    layer = Layer(weight, bias, eps, rms, x_grid.scale, y_grid.scale, x_range)
+    y = normalize(parse(method), recover(x, x_edge, x_grid), layer)
+    return dequantize(saturate(y, y_grid), y_edge)
 
 
 def _fake(
@@ -132,17 +102,19 @@ def _fake(
     bias: Tensor | None,
     eps: float,
     rms: bool,
+    method: str,
+    x_range: Tensor | None,
     *y_grid: Any,
 ) -> Tensor:
     x_edge = Edge(x_scale, x_zero_point, x_quant_min, x_quant_max)
-    _check(x, x_edge, weight, bias, eps, Edge(*y_grid))
+    _check(x, x_edge, weight, bias, eps, method, x_range, Edge(*y_grid))
     return new_edge_like(x, x.shape)
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     x, weight, bias = inputs[0], inputs[5], inputs[6]
     ctx.eps, ctx.rms = inputs[7], inputs[8]
-    y_scale, y_zero_point, ctx.quant_min, ctx.quant_max = inputs[9:]
+    y_scale, y_zero_point, ctx.quant_min, ctx.quant_max = inputs[11:]
     ctx.save_for_backward(x, weight, bias, output, y_scale, y_zero_point)
 
 
@@ -159,7 +131,7 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
                 g, x, [x.shape[-1]], mean, torch.rsqrt(variance + ctx.eps), weight, bias, needed
             )
         grad_x, grad_weight, grad_bias = (v if want else None for v, want in zip(grads, needed, strict=True))
-    return grad_x, None, None, None, None, grad_weight, grad_bias, None, None, *y_grid
+    return grad_x, None, None, None, None, grad_weight, grad_bias, None, None, None, None, *y_grid
 
 
 def _rms_backward(
@@ -180,7 +152,7 @@ def _rms_backward(
 
 define(
     "layer_norm(Tensor x, Tensor x_scale, Tensor x_zero_point, int x_quant_min, int x_quant_max, "
-    "Tensor? weight, Tensor? bias, float eps, bool rms, "
+    "Tensor? weight, Tensor? bias, float eps, bool rms, str method, Tensor? x_range, "
     "Tensor y_scale, Tensor y_zero_point, int y_quant_min, int y_quant_max) -> Tensor",
     body,
     _fake,

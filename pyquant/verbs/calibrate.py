@@ -62,7 +62,7 @@ def calibrate(
     done = False
     try:
         for site in sites:
-            site.observer.reset()
+            site.reset_observers()
             site.mode = "observe"
         count = _run(prepared, batches, forward, progress)
         if not count:

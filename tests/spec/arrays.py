@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from tests.spec import attention, attention_online, elementwise, gemm, layernorm
+from tests.spec import attention, attention_online, elementwise, gemm, layernorm, norm_methods
 from tests.spec.cases import Array, Case
 from tests.spec.numbers import Clamp, Dyadic
 from tests.spec.softmax import Lookup
 from tests.spec.softmax import parse as parse_softmax
+
+NORM_METHODS = ("exact", "ibert", "ivit", "ivit_published", "ptf")  # as programs number them
 
 
 def expected(case: Case) -> dict[str, Array]:
@@ -103,10 +105,24 @@ def run_attention_online64(a: dict[str, Any], n: dict[str, Any]) -> dict[str, Ar
     return {"y": y}
 
 
+def layernorm_rows(a: dict[str, Any], n: dict[str, Any]) -> list[list[int]]:
+    x, gain, offset, out = a["x"].tolist(), a["gain"].tolist(), a["offset"].tolist(), clamp_of(n)
+    rms, zero_point = bool(n["rms"]), n["x_zero_point"]
+    method = NORM_METHODS[n.get("method", 0)]
+    if method == "exact":
+        constants = (n["epsilon"], gain, offset, n["shift"], out)
+        return [layernorm.layernorm(row, *constants, rms, zero_point) for row in x]
+    if method == "ptf":
+        requant = Dyadic(n["ptf_multiplier"], n["ptf_shift"])
+        factors = (a["alpha"].tolist(), gain, a["exponent"].tolist(), offset)
+        ptf = norm_methods.Ptf(requant, n["ptf_zero_point"], *factors)
+        return [norm_methods.layernorm_ptf(row, ptf, out, rms, zero_point) for row in x]
+    steps = (method, n["iterations"], gain, offset, n["shift"], out)
+    return [norm_methods.layernorm_newton(row, *steps, rms, zero_point) for row in x]
+
+
 def run_layernorm(a: dict[str, Any], n: dict[str, Any]) -> dict[str, Array]:
-    constants = (n["epsilon"], a["gain"].tolist(), a["offset"].tolist(), n["shift"], clamp_of(n))
-    y = [layernorm.layernorm(row, *constants, bool(n["rms"]), n["x_zero_point"]) for row in a["x"].tolist()]
-    return {"y": np.array(y, n["dtype"]).reshape(a["x"].shape)}
+    return {"y": np.array(layernorm_rows(a, n), n["dtype"]).reshape(a["x"].shape)}
 
 
 def run_table(a: dict[str, Any], _: dict[str, Any]) -> dict[str, Array]:

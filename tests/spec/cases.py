@@ -344,7 +344,13 @@ def small_cases(seed: int = 0) -> list[Case]:
         cases += [add(rng, n, p, (x_type, y_type, y_type)) for n, p in ((0, 1), (1, 1), (66, 33), (40, 40))]
         cases += [add(rng, 20, 10, (x_type, x_type, y_type), kind, s) for kind in ENDS for s in (1, 62)]
     cases += [table(rng, n) for n in (0, 1, 31, 32, 33, 257)]
-    return [*cases, *small_s8s4_cases(seed), *small_online_cases(seed)]
+    return [*cases, *small_s8s4_cases(seed), *small_online_cases(seed), *small_norm_cases(seed)]
+
+
+def small_norm_cases(seed: int) -> list[Case]:
+    from tests.spec.norm_cases import small_cases as of_methods  # which imports this module
+
+    return of_methods(seed)
 
 
 def online(case: Case) -> Case:

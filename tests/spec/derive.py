@@ -15,6 +15,7 @@ from fractions import Fraction
 
 from tests.spec import functions
 from tests.spec.attention import INDEX_END, MASK_ADD_LIMIT, Softmax, normalizer
+from tests.spec.norm_methods import Ptf
 from tests.spec.numbers import INT32_MAX, Affine, Dyadic, dyadic, float32, quantize, rne
 from tests.spec.softmax import Lookup
 from tests.spec.softmax import parse as parse_softmax
@@ -298,6 +299,59 @@ def layernorm(
             offset = [rne(math.ldexp(b / y_scale, s)) for b in beta]
             return LayerNorm(epsilon_q, gain, offset, s)
     raise OverflowError("gain or offset too large for this output scale")
+
+
+def norm_newton(gamma: Sequence[float], beta: Sequence[float], y_scale: float) -> LayerNorm:
+    """gain = rne(gamma sqrt(C) / s_y * 2^(s-30)), offset = rne(beta / s_y * 2^s), no epsilon
+    (pq_derive_norm)."""
+    check_scale(y_scale)
+    root = math.sqrt(len(gamma))
+    gains = [g * root / y_scale for g in gamma]
+    offsets = [b / y_scale for b in beta]
+    for s in range(62, 0, -1):
+        gain = [rne(math.ldexp(g, s - 30)) for g in gains]
+        offset = [rne(math.ldexp(b, s)) for b in offsets]
+        if all(abs(g) < 2**31 for g in gain) and all(abs(b) < 2**61 for b in offset):
+            return LayerNorm(0, gain, offset, s)
+    raise OverflowError("gain or offset too large for this output scale")
+
+
+def norm_ptf(
+    gamma: Sequence[float],
+    beta: Sequence[float],
+    x_scale: float,
+    y_scale: float,
+    x_range: Sequence[Sequence[float]],
+) -> Ptf:
+    """The 8-bit grid, alpha and constants of powers-of-two factors (pq_derive_norm)."""
+    check_scale(x_scale)
+    check_scale(y_scale)
+    if not all(math.isfinite(v) for ends in x_range for v in ends):
+        raise ValueError("a channel without a range")
+    low, high = min(0.0, *x_range[0]), max(0.0, *x_range[1])
+    scale8 = max((high - low) / 255, math.ldexp(x_scale, -20))
+    s1 = scale8 / 8
+    zero_point = max(-128, min(-128 - rne(low / scale8), 127))
+    requant = dyadic(x_scale / s1)
+    if requant.shift > 59:
+        requant = Dyadic(2**30, 59)
+    alphas, gains, exponents = [], [], []
+    for g, least, greatest in zip(gamma, *x_range, strict=True):
+        fits = [
+            least >= (-128.5 - zero_point) * (s1 * 2**a) and greatest <= (127.5 - zero_point) * (s1 * 2**a)
+            for a in (0, 1, 2)
+        ]
+        alphas.append(fits.index(True) if any(fits) else 3)
+        size = abs(g) * len(gamma) / y_scale
+        if size >= 2**30:
+            raise OverflowError("gamma is too large for this output scale")
+        number = dyadic(size) if size >= 2.0**-6 else Dyadic(0, 36)
+        gains.append(-number.multiplier if g < 0 else number.multiplier)
+        exponents.append(number.shift)
+    offsets = [rne(math.ldexp(b / y_scale, 32)) for b in beta]
+    if any(abs(b) >= 2**61 for b in offsets):
+        raise OverflowError("beta is too large for this output scale")
+    return Ptf(requant, zero_point, alphas, gains, exponents, offsets)
 
 
 def add(a_scale: float, b_scale: float, y_scale: float) -> Add:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import product
 from typing import Any
 
 import torch
@@ -207,26 +208,40 @@ def _attention(g: torch.Generator) -> Iterator[Args]:
     yield (*tiny, None, False, 1.0, "table16", *grid(0.1))  # every score difference rounds to nothing
 
 
+def _norm_inputs(g: torch.Generator) -> Iterator[Args]:
+    """(x, its grid, weight, bias, eps, y's grid)"""
+    for shape in ((4, 33), (2, 3, 64), (1,), (0, 5), (3, 1), (5, 384)):
+        channels = shape[-1]
+        w, b = torch.randn(channels, generator=g), torch.randn(channels, generator=g)
+        for x_grid in (grid(0.05, 7), grid(0.0007, -300, 16), grid(1.0, -32768, 16)):
+            x = edge(g, shape, x_grid)
+            yield x, x_grid, w, b, 1e-5, grid(0.03, -4)
+            yield x, x_grid, None, None, 1e-12, grid(0.0003, 0, 16)
+            yield x, x_grid, w, None, 0.0, grid(0.03, 3)
+    x_grid = grid(0.001, 0, 16)
+    constant = torch.full((2, 48), 0.75)
+    yield constant, x_grid, None, None, 1e-6, grid(0.001, 0, 16)
+    yield torch.zeros(2, 48), x_grid, None, torch.ones(48), 0.0, grid(0.001, 0, 16)
+    one_hot = torch.zeros(3, 1000)
+    one_hot[:, 5] = 32.0
+    yield one_hot, x_grid, None, None, 1e-6, grid(0.001, 0, 16)
+    yield edge(g, (6, 4), x_grid).t(), x_grid, torch.full((6,), 1e3), None, 1e-6, grid(0.1)
+    wide = torch.where(torch.rand(2, 32767, generator=g) > 0.5, 32.767, -32.768)
+    yield wide, x_grid, None, None, 1e-6, grid(0.0001, 0, 16)
+
+
+NORM_METHODS = ("exact", "ibert", "ivit", "ivit(iterations=1)", "ivit(iterations=4)", "ivit_published", "ptf")
+
+
 def _layer_norm(g: torch.Generator) -> Iterator[Args]:
-    for rms in (False, True):
-        for shape in ((4, 33), (2, 3, 64), (1,), (0, 5), (3, 1), (5, 384)):
-            channels = shape[-1]
-            w, b = torch.randn(channels, generator=g), torch.randn(channels, generator=g)
-            for x_grid in (grid(0.05, 7), grid(0.0007, -300, 16), grid(1.0, -32768, 16)):
-                x = edge(g, shape, x_grid)
-                yield (x, *x_grid, w, b, 1e-5, rms, *grid(0.03, -4))
-                yield (x, *x_grid, None, None, 1e-12, rms, *grid(0.0003, 0, 16))
-                yield (x, *x_grid, w, None, 0.0, rms, *grid(0.03, 3))
-        x_grid = grid(0.001, 0, 16)
-        constant = torch.full((2, 48), 0.75)
-        yield (constant, *x_grid, None, None, 1e-6, rms, *grid(0.001, 0, 16))
-        yield (torch.zeros(2, 48), *x_grid, None, torch.ones(48), 0.0, rms, *grid(0.001, 0, 16))
-        one_hot = torch.zeros(3, 1000)
-        one_hot[:, 5] = 32.0
-        yield (one_hot, *x_grid, None, None, 1e-6, rms, *grid(0.001, 0, 16))
-        yield (edge(g, (6, 4), x_grid).t(), *x_grid, torch.full((6,), 1e3), None, 1e-6, rms, *grid(0.1))
-        wide = torch.where(torch.rand(2, 32767, generator=g) > 0.5, 32.767, -32.768)
-        yield (wide, *x_grid, None, None, 1e-6, rms, *grid(0.0001, 0, 16))
+    for rms, method in product((False, True), NORM_METHODS):
+        for x, x_grid, w, b, eps, y_grid in _norm_inputs(g):
+            x_range = None
+            if method == "ptf":
+                channels = x.shape[-1]
+                sizes = torch.rand(2, channels, generator=g) * torch.tensor([[-20.0], [20.0]])
+                x_range = sizes / torch.randint(1, 9, (channels,), generator=g)
+            yield (x, *x_grid, w, b, eps, rms, method, x_range, *y_grid)
 
 
 def _add(g: torch.Generator) -> Iterator[Args]:

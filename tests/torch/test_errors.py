@@ -53,9 +53,13 @@ def linear(**changes: Any) -> tuple[Any, ...]:
     )
 
 
+RANGE = torch.tensor([[-1.0], [1.0]]).expand(2, 4)
+
+
 def norm(**changes: Any) -> tuple[Any, ...]:
-    values = {"x": x34, "w": None, "b": None, "eps": 1e-5, **changes}
-    return (values["x"], *WIDE, values["w"], values["b"], values["eps"], False, *WIDE)
+    values = {"x": x34, "w": None, "b": None, "eps": 1e-5, "method": "exact", "range": None, **changes}
+    layer = (values["w"], values["b"], values["eps"], False, values["method"], values["range"])
+    return (values["x"], *WIDE, *layer, *WIDE)
 
 
 ERRORS = [
@@ -121,6 +125,13 @@ ERRORS = [
     ("layer_norm", norm(w=torch.full((4,), float("inf"))), "finite"),
     ("layer_norm", norm(eps=-1.0), "eps"),
     ("layer_norm", norm(eps=1e30), "2\\^61"),
+    ("layer_norm", norm(method="newton"), "a method \\(exact, ibert, ivit.*got 'newton'"),
+    ("layer_norm", norm(method="ivit(iterations=0)"), "iterations of ivit an integer in \\[1, 16\\]"),
+    ("layer_norm", norm(method="ptf"), "ranges of all channels.*with method ptf"),
+    ("layer_norm", norm(method="ptf", range=torch.zeros(4, 2)), "x_range \\(2, 4\\)"),
+    ("layer_norm", norm(method="ptf", range=torch.full((2, 4), torch.inf)), "the range of each channel"),
+    ("layer_norm", norm(method="ptf", range=RANGE, w=torch.full((4,), 1e9)), "2\\^30"),
+    ("layer_norm", norm(method="ibert", w=torch.full((4,), 1e30)), "2\\^60"),
     ("unary", (x34, *X, "cosine", "table", *Y), "expected one of identity, relu"),
     ("unary", (x34, *WIDE, "gelu", "table", *Y), "int8|\\[-128, 127\\]"),
     ("unary", (x34, *X, "gelu", "table", *WIDE), "int8|\\[-128, 127\\]"),

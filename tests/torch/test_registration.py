@@ -29,7 +29,7 @@ def calls() -> dict[str, tuple[Any, ...]]:
             *(leaf(2, 4, 3, 8), *X, leaf(2, 2, 5, 8), *X, leaf(2, 2, 5, 8), *X),
             *(leaf(4, 3, 5), True, 0.3, "table16", *Y),
         ),
-        "layer_norm": (leaf(3, 7), *WIDE, leaf(7), leaf(7), 1e-5, False, *WIDE),
+        "layer_norm": (leaf(3, 7), *WIDE, leaf(7), leaf(7), 1e-5, False, "ivit(iterations=4)", None, *WIDE),
         "unary": (leaf(3, 4), *X, "gelu", "table", *X),
         "add": (leaf(3, 4), *X, leaf(4), *X, *WIDE),
         "mean": (leaf(3, 4, 5), *X, [1], False, *WIDE),
@@ -69,7 +69,8 @@ class EveryOp(nn.Module):
         x = ops.quantize(x, *wide)
         ops.observe_minmax(x.detach(), self.minimum, self.maximum)
         ops.observe_histogram(x.detach(), self.counts, self.meta)
-        y = ops.requantize(ops.layer_norm(x, *wide, self.gamma, None, 1e-5, False, *wide), *wide, *byte)
+        layer = (self.gamma, None, 1e-5, False, "exact", None)
+        y = ops.requantize(ops.layer_norm(x, *wide, *layer, *wide), *wide, *byte)
         y = ops.linear(y, *byte, self.weight, self.bias, None, 8, 0, *byte)
         q = ops.unary(y, *byte, "gelu", "ibert", *byte)
         q, k, v = q.unflatten(-1, (3, 2, 2)).permute(2, 0, 3, 1, 4).unbind(0)

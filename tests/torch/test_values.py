@@ -61,9 +61,9 @@ def test_outputs_stay_near_the_float_function() -> None:
     y = op("linear")(x, *byte, w, b, None, 8, 0, *grid(0.01, 0, 16))
     bias_step = 0.03 * float(step.max())  # the bias is rounded to this
     assert (y - F.linear(x, w, b)).abs().max() < 0.01 / 2 + bias_step / 2 + 1e-5
-    y = op("layer_norm")(residual, *wide, None, None, 1e-5, False, *grid(0.001, 0, 16))
+    y = op("layer_norm")(residual, *wide, None, None, 1e-5, False, "exact", None, *grid(0.001, 0, 16))
     assert (y - F.layer_norm(residual, (64,))).abs().max() < 0.001 / 2 + 2.0**-15
-    y = op("layer_norm")(residual, *wide, None, None, 1e-5, True, *grid(0.001, 0, 16))
+    y = op("layer_norm")(residual, *wide, None, None, 1e-5, True, "exact", None, *grid(0.001, 0, 16))
     assert (y - F.rms_norm(residual, (64,), eps=1e-5)).abs().max() < 0.001 / 2 + 2.0**-15
     y = op("add")(x, *byte, residual, *wide, *grid(0.001, 0, 16))
     assert (y - (x + residual)).abs().max() < 0.001 / 2 + 1e-5

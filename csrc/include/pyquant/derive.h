@@ -12,6 +12,7 @@
 
 #include "pyquant/attention.h"
 #include "pyquant/exec.h"
+#include "pyquant/layernorm.h"
 #include "pyquant/method.h"
 #include "pyquant/softmax.h"
 #include "pyquant/types.h"
@@ -104,6 +105,39 @@ PQ_NODISCARD pq_status pq_derive_layernorm(const pq_exec *exec, size_t channels,
                                            const float *beta, double epsilon, float x_scale,
                                            float y_scale, uint64_t *epsilon_q, int32_t *gain,
                                            int64_t *offset, int32_t *shift);
+
+/* The constants of any method of LayerNorm (layernorm.h). The arrays are the caller's, C elements
+ * each; alpha and exponent are written for PTF only and may be NULL otherwise. */
+typedef struct pq_norm_constants {
+    pq_norm_method method;
+    uint64_t epsilon;
+    int32_t iterations, shift, zero_point;
+    pq_dyadic requant;
+    int32_t *gain;
+    int64_t *offset;
+    uint8_t *alpha, *exponent;
+} pq_norm_constants;
+
+/* method is one of the registry's "norm" (method.h).
+ *
+ *   exact               pq_derive_layernorm
+ *   ibert, ivit, ...  gain[c] = rne((gamma[c] * sqrt(C)) / s_y * 2^(s-30)), offset and s as there;
+ *                     epsilon is checked and not used: the published methods have none
+ *   ptf               from x_range [2, C], least and greatest value of each channel in real units
+ *                     (PQ_ERR_VALUE if NULL or not finite, as before any calibration), with
+ *                     low = min(0, least of all), high = max(0, greatest of all):
+ *       scale8 = max((high - low) / 255, s_x / 2^20),  s1 = scale8 / 8
+ *       z8 = clamp(-128 - rne(low / scale8), -128, 127)
+ *       requant = dyadic(s_x / s1), its shift at most 59
+ *       alpha[c] = the least of 0, 1, 2 for which both ends of the channel's range lie within half
+ *                  a step of the 8-bit range at s1 * 2^alpha, else 3
+ *       |gain[c]| / 2^exponent[c] = dyadic((|gamma[c]| * C) / s_y); below 2^-6, where it can move
+ *                  y by at most 2^-6 of a step, gain 0 and exponent 36. PQ_ERR_OVERFLOW at 2^30
+ *       offset[c] = rne(beta[c] / s_y * 2^32), PQ_ERR_OVERFLOW at 2^61;  shift = 32 */
+PQ_NODISCARD pq_status pq_derive_norm(const pq_exec *exec, const pq_method *method, size_t channels,
+                                      const float *gamma, const float *beta, double epsilon,
+                                      float x_scale, float y_scale, const float *x_range,
+                                      pq_norm_constants *constants);
 
 /* s_a / s_y and s_b / s_y on one shift: the larger by pq_derive_dyadic, the other rne(M * 2^s). */
 PQ_NODISCARD pq_status pq_derive_add(const pq_exec *exec, float a_scale, float b_scale,

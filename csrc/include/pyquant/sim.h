@@ -45,11 +45,13 @@ typedef struct pq_sim_attention_args {
 
 PQ_NODISCARD pq_status pq_sim_attention(const pq_exec *exec, const pq_sim_attention_args *args);
 
-/* x [rows, channels]; gamma, beta [channels] or NULL. */
+/* x [rows, channels]; gamma, beta [channels] or NULL; method of the registry's "norm"; x_range
+ * [2, channels] for method ptf, otherwise it may be NULL (pq_derive_norm). */
 PQ_NODISCARD pq_status pq_sim_layernorm(const pq_exec *exec, size_t rows, size_t channels,
                                         const float *x, pq_affine x_q, const float *gamma,
-                                        const float *beta, double epsilon, bool rms, pq_affine y_q,
-                                        float *y);
+                                        const float *beta, double epsilon, bool rms,
+                                        const pq_method *method, const float *x_range,
+                                        pq_affine y_q, float *y);
 
 /* x must be s8. */
 PQ_NODISCARD pq_status pq_sim_unary(const pq_exec *exec, size_t n, const float *x, pq_affine x_q,

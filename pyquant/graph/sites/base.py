@@ -118,6 +118,10 @@ class Site(nn.Module, ABC):
         keep_dtypes(fn, super()._apply, recurse)
         return self
 
+    def reset_observers(self) -> None:
+        """Forget what was observed."""
+        self.observer.reset()
+
     def calibrate_weights(self, *weights: Tensor) -> None:
         """Choose what calibration must choose of the weights; nothing by default."""
 

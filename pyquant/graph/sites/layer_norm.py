@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +14,7 @@ from pyquant.graph.capture import Captured
 from pyquant.graph.grid import Edge, qparams_of
 from pyquant.graph.sites.base import Match, Site, register
 from pyquant.numerics import derive_layernorm
+from pyquant.observers import ChannelRange
 
 if TYPE_CHECKING:
     from pyquant.graph.lower import Lowering
@@ -21,7 +22,16 @@ if TYPE_CHECKING:
 
 @register
 class LayerNormSite(Site):
-    """`aten.layer_norm`, `aten.rms_norm`."""
+    """`aten.layer_norm`, `aten.rms_norm`, by the method ``config.norm``.
+
+    Attributes
+    ----------
+    x_range : Tensor or None
+        float32 [2, C], the range of each channel of the input that calibration saw: only with the method
+        ``ptf``, which scales channels apart. Infinite before.
+    """
+
+    x_range: Tensor | None
 
     kind = "layer_norm"
     takes_wide = (True,)
@@ -40,6 +50,9 @@ class LayerNormSite(Site):
     ) -> None:
         super().__init__(name, config, wide, symmetric)
         self.epsilon, self.rms, self.channels = epsilon, rms, channels
+        observes = config.norm == "ptf"
+        self.input_observer = ChannelRange(channels) if observes else None
+        self.register_buffer("x_range", self.input_observer.range() if self.input_observer else None)
 
     @classmethod
     def match(cls, captured: Captured, node: fx.Node) -> Match | str | None:
@@ -69,9 +82,34 @@ class LayerNormSite(Site):
     def integer(self, x: Edge, weight: Tensor | None, bias: Tensor | None) -> Tensor:
         """layernorm."""
         y: Tensor = torch.ops.pyquant.layer_norm(
-            *self.grid(0, x), weight, bias, self.epsilon, self.rms, *self.y_grid
+            *self.grid(0, x),
+            weight,
+            bias,
+            self.epsilon,
+            self.rms,
+            self.config.norm,
+            self.x_range,
+            *self.y_grid,
         )
         return y
+
+    def forward(self, *args: Any) -> Tensor:
+        """Run in the site's mode; observe the input too where the method asks for it."""
+        y = super().forward(*args)  # which refuses what is not finite
+        if self.mode == "observe" and self.input_observer is not None:
+            self.input_observer(args[0][0])
+        return y
+
+    def reset_observers(self) -> None:
+        """Forget what was observed."""
+        super().reset_observers()
+        if self.input_observer is not None:
+            self.input_observer.reset()
+
+    def calibrate_weights(self, *weights: Tensor) -> None:
+        """Keep the channels' ranges."""
+        if self.input_observer is not None:
+            self.x_range = self.input_observer.range()
 
     def lower(self, to: Lowering, node: fx.Node) -> None:
         """One LAYERNORM over the rows as they lie."""
@@ -84,6 +122,8 @@ class LayerNormSite(Site):
             self.epsilon,
             to.grid_of(layout).scale,
             grid.scale,
+            self.config.norm,
+            None if self.x_range is None else self.x_range.numpy(force=True),
         )
         y = to.builder.layernorm(x, constants, grid, rms=self.rms, name=self.name)
         to.put(node, layout.onto(y))
