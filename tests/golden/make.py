@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.spec import derive, functions, numbers, observe
+from tests.spec import derive, derive_unary, functions, numbers, observe
 from tests.spec.arrays import expected
 from tests.spec.cases import Array, Case, small_cases
 from tests.spec.numbers import Affine, float32
@@ -95,6 +95,16 @@ def derive_vectors() -> dict[str, Any]:
     }
 
 
+def unary_vectors() -> dict[str, list[int]]:
+    """Every sixteenth entry of every function's table by every method with a formula, on those grids."""
+    x, y = Affine(float32(0.04), -11, -128, 127), Affine(float32(0.03), 5, -128, 127)
+    return {
+        f"{method} {function}": derive_unary.constants(function, method, x, y).table(x, y)[::16]
+        for method, forms in derive_unary.FORMS.items()
+        for function in forms
+    }
+
+
 def histogram_vector() -> dict[str, Any]:
     x = np.random.default_rng(SEED).normal(size=500).astype(np.float32).tolist()
     histogram = observe.Histogram()
@@ -112,6 +122,7 @@ def files() -> dict[str, str]:
     for name, content in (
         ("quantize", quantize_vectors()),
         ("derive", derive_vectors()),
+        ("unary_methods", unary_vectors()),
         ("histogram", histogram_vector()),
     ):
         texts[f"{name}.json"] = json.dumps(content, separators=(",", ":")).replace("],", "],\n") + "\n"

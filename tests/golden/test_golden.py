@@ -75,3 +75,10 @@ def test_derive_gives_the_stored_constants() -> None:
         assert [*rest[:4], table.tolist(), *rest[5:]] == constants
     for name, entries in stored["table"].items():
         assert _C.derive_table(name, x, y).tolist() == entries
+
+
+def test_methods_give_the_stored_tables() -> None:
+    x, y = (float(np.float32(0.04)), -11, -128, 127), (float(np.float32(0.03)), 5, -128, 127)
+    for name, entries in json.loads((FOLDER / "unary_methods.json").read_text()).items():
+        method, function = name.split()
+        assert _C.derive_table(function, x, y, method)[::16].tolist() == entries
