@@ -402,6 +402,65 @@ static void test_layernorm(void) {
         PQ_ERR_VALUE, "got 32768");
 }
 
+static void test_norm(void) {
+    pq_exec exec = pq_exec_serial(message, sizeof message);
+    int32_t gain[4];
+    int64_t offset[4];
+    uint8_t alpha[4], exponent[4];
+    pq_norm_constants k = {.gain = gain, .offset = offset, .alpha = alpha, .exponent = exponent};
+    pq_method method = pq_method_default(PQ_METHOD_NORM, PQ_NORM_IVIT);
+    /* C = 4: gamma * 2 / s_y = 8 * {1, -2, 0, 1/2}: 16 * 2^(s-30) < 2^31 gives s <= 56 */
+    const float gamma[4] = {1.0F, -2.0F, 0.0F, 0.5F}, beta[4] = {0.0F, 3.0F, -1.0F, 0.25F};
+    CHECK_OK(pq_derive_norm(&exec, &method, 4, gamma, beta, 0.5, 0.5F, 0.25F, NULL, &k));
+    CHECK_EQ(k.method, PQ_NORM_IVIT);
+    CHECK_EQ(k.iterations, 10);
+    CHECK_EQ(k.epsilon, 0);
+    CHECK_EQ(k.shift, 56);
+    CHECK_EQ(gain[0], 1 << 29);
+    CHECK_EQ(gain[1], -(1 << 30));
+    CHECK_EQ(gain[2], 0);
+    CHECK_EQ(gain[3], 1 << 28);
+    CHECK_EQ(offset[1], INT64_C(12) << 56);
+    /* Ranges over [-51, 204]: scale8 = 1, s1 = 1/8, z8 = -128 + 51 = -77. From there 204 steps up
+     * and 51 down; the channels need 8, 4, 2 and 1 times s1. */
+    const float range[8] = {-51.0F, -25.0F, -10.0F, -6.0F, 204.0F, 0.0F, 51.0F, 25.0F};
+    method = pq_method_default(PQ_METHOD_NORM, PQ_NORM_PTF);
+    CHECK_OK(pq_derive_norm(&exec, &method, 4, gamma, beta, 0.5, 0.03125F, 0.25F, range, &k));
+    CHECK_EQ(k.zero_point, -77);
+    CHECK_EQ(k.requant.multiplier, 1 << 30); /* s_x / s1 = 1/4 */
+    CHECK_EQ(k.requant.shift, 32);
+    CHECK_EQ(k.shift, 32);
+    CHECK_EQ(alpha[0], 3);
+    CHECK_EQ(alpha[1], 2);
+    CHECK_EQ(alpha[2], 1);
+    CHECK_EQ(alpha[3], 0);
+    /* |gamma| C / s_y = 16, 32, 0, 8 */
+    CHECK_EQ(gain[0], 1 << 30);
+    CHECK_EQ(exponent[0], 26);
+    CHECK_EQ(gain[1], -(1 << 30));
+    CHECK_EQ(exponent[1], 25);
+    CHECK_EQ(gain[2], 0);
+    CHECK_EQ(exponent[2], 36);
+    CHECK_EQ(exponent[3], 27);
+    CHECK_EQ(offset[1], INT64_C(12) << 32);
+    /* A range of nothing but zeros still gives a grid. */
+    const float none[8] = {0}, unseen[8] = {INFINITY, 0, 0, 0, -INFINITY, 0, 0, 0};
+    CHECK_OK(pq_derive_norm(&exec, &method, 4, gamma, beta, 0.5, 0.03125F, 0.25F, none, &k));
+    CHECK_EQ(k.requant.shift, 30 - 23);
+    BAD(pq_derive_norm(&exec, &method, 4, NULL, NULL, 0.0, 1.0F, 1.0F, NULL, &k), PQ_ERR_VALUE,
+        "the ranges of all channels with method ptf, got none");
+    BAD(pq_derive_norm(&exec, &method, 4, NULL, NULL, 0.0, 1.0F, 1.0F, unseen, &k), PQ_ERR_VALUE,
+        "the range of each channel that calibration observes, got [inf, -inf] of channel 0");
+    BAD(pq_derive_norm(&exec, &method, 4, NULL, NULL, 0.0, 1.0F, 0x1p-30F, range, &k),
+        PQ_ERR_OVERFLOW, "|gamma| * channels / y_scale < 2^30");
+    method = pq_method_default(PQ_METHOD_NORM, PQ_NORM_IBERT);
+    BAD(pq_derive_norm(&exec, &method, 4, NULL, NULL, 0.0, 1.0F, 0x1p-60F, NULL, &k),
+        PQ_ERR_OVERFLOW, "|gamma| * sqrt(channels) / y_scale < 2^60");
+    method.code = 5;
+    BAD(pq_derive_norm(&exec, &method, 4, NULL, NULL, 0.0, 1.0F, 1.0F, NULL, &k), PQ_ERR_VALUE,
+        "code of a method in [0, 5), got 5");
+}
+
 static void test_add(void) {
     pq_exec exec = pq_exec_serial(message, sizeof message);
     int32_t a = 0, b = 0, shift = 0;
@@ -512,6 +571,7 @@ int main(void) {
     test_attention();
     test_mask();
     test_layernorm();
+    test_norm();
     test_add();
     test_tables();
     return check_finish("test_derive");

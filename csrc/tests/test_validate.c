@@ -1,6 +1,7 @@
 /* Each rule of the validator, broken one at a time in a valid program: the status, the instruction
  * and the sentence. */
 #include "engine_build.h"
+#include "pyquant/layernorm.h"
 
 static char message[512];
 
@@ -229,6 +230,60 @@ static void test_gemm_s8s4(void) {
     build_free(&b);
 }
 
+static void test_layernorm(void) {
+    enum { LX, GAIN, OFFSET, ALPHA, EXPONENT, SHORT, LY };
+    const int32_t gain[4] = {1 << 30, 0, -(1 << 30), INT32_MAX};
+    const int64_t offset[4] = {0, 1, 2, 3};
+    uint8_t alpha[4] = {0, 1, 2, 3};
+    const uint8_t exponent[4] = {36, 1, 9, 20};
+    build b;
+    memset(&b, 0, sizeof b);
+    build_value(&b, PQ_VALUE_INPUT, PQ_S16, true, 8);
+    build_constant(&b, PQ_S32, gain, 4);
+    build_constant(&b, PQ_S64, offset, 4);
+    build_constant(&b, PQ_U8, alpha, 4);
+    build_constant(&b, PQ_U8, exponent, 4);
+    build_constant(&b, PQ_U8, exponent, 3);
+    build_value(&b, PQ_VALUE_TEMP, PQ_S8, true, 8);
+    pq_instruction *i = build_emit(&b, PQ_OP_LAYERNORM, LY);
+    for (int slot = 0; slot < 3; slot++) {
+        i->inputs[slot] = slot;
+    }
+    build_set(i, "channels", 4);
+    build_set(i, "shift", 32);
+    build_set(i, "quant_min", -128);
+    build_set(i, "quant_max", 127);
+    b.outputs[b.output_count++] = LY;
+    expect(&b, NULL);
+    BREAK(ATTR(i, "method"), 5, "expected method in [0, 4], got 5");
+    BREAK(ATTR(i, "method"), PQ_NORM_PTF, "alpha and exponent with method ptf");
+    BREAK(ATTR(i, "iterations"), 3, "expected iterations 0 for a method without them, got 3");
+    BREAK(i->inputs[ALPHA], ALPHA, "expected factors of channels only with method ptf");
+    BREAK(ATTR(i, "ptf_shift"), 40, "expected factors of channels only with method ptf");
+    build_set(i, "method", PQ_NORM_IVIT);
+    BREAK(ATTR(i, "iterations"), 17, "expected iterations in [0, 16], got 17");
+    BREAK(ATTR(i, "iterations"), 0, "expected iterations in [1, 16], got 0");
+    build_set(i, "iterations", 5);
+    expect(&b, NULL);
+    BREAK(ATTR(i, "epsilon"), 1, "epsilon <= 0");
+    build_set(i, "method", PQ_NORM_PTF);
+    build_set(i, "iterations", 0);
+    build_set(i, "ptf_multiplier", 1 << 30);
+    build_set(i, "ptf_shift", 36);
+    i->inputs[ALPHA] = ALPHA;
+    BREAK(i->inputs[EXPONENT], SHORT, "expected input 4 of 4 elements, got 3");
+    BREAK(i->inputs[EXPONENT], GAIN, "input 4 cannot have type");
+    i->inputs[EXPONENT] = EXPONENT;
+    expect(&b, NULL);
+    BREAK(ATTR(i, "shift"), 33, "expected a shift of 32");
+    BREAK(ATTR(i, "ptf_shift"), 60, "one to 8 bits of at most 59, got 32 and 60");
+    BREAK(ATTR(i, "ptf_multiplier"), 1, "a multiplier in [2^30, 2^31)");
+    BREAK(ATTR(i, "ptf_zero_point"), 128, "expected ptf_zero_point in [-128, 127], got 128");
+    ((uint8_t *)b.constants[ALPHA])[2] = 4;
+    expect(&b, "alpha in [0, 3] and exponent in [1, 36], got 4 and 9 at [2]");
+    build_free(&b);
+}
+
 static void test_copy(void) {
     build b;
     memset(&b, 0, sizeof b);
@@ -380,6 +435,7 @@ int main(void) {
     test_structure();
     test_families();
     test_gemm_s8s4();
+    test_layernorm();
     test_copy();
     test_concat_gather();
     test_attention();
