@@ -71,6 +71,7 @@ class UnarySite(Site):
     """Any function of `_TARGETS`."""
 
     kind = "unary"
+    method = "unary"
 
     def __init__(self, name: str, config: SiteConfig, wide: bool, symmetric: bool, *, function: str) -> None:
         super().__init__(name, config, wide, symmetric)
