@@ -107,14 +107,14 @@ def _choose(sites: Mapping[str, Site], candidates: Candidates) -> dict[str, list
     asked = candidates.items() if isinstance(candidates, Mapping) else [("*", candidates)]
     chosen: dict[str, dict[str, Candidate]] = {}
     for select, values in asked:
+        if isinstance(values, (str, Candidate, Mapping)) or not isinstance(values, Iterable):
+            raise TypeError(f"candidates: expected a list for {select!r}, got {values!r}")
         here = {name: site for name, site in sites.items() if fnmatch.fnmatchcase(name, select)}
         if not here:
             raise ValueError(
                 f"candidates: {select!r} matches no selected site; "
                 f"they are named like {', '.join(list(sites)[:3])}"
             )
-        if isinstance(values, (str, Candidate, Mapping)):
-            raise TypeError(f"candidates: expected a list for {select!r}, got {values!r}")
         for candidate in map(Candidate.of, values):
             fits = [name for name, site in here.items() if fitting(site, candidate) is not None]
             if not fits:

@@ -47,10 +47,12 @@ def record(prepared: Prepared, mode: str, batches: Sequence[Tensor]) -> dict[str
 
 
 def deployed(
-    model: nn.Module, config: pq.QuantConfig, site: str, settings: Mapping[str, Any], data: Sequence[Tensor]
+    model: nn.Module, config: pq.QuantConfig, tried: Mapping[str, str], data: Sequence[Tensor]
 ) -> Prepared:
-    """The model as it would be quantized with a candidate at one site."""
-    return pq.quantize(model, data, config.override(glob.escape(site), **settings), progress=False)
+    """The model as it would be quantized with a candidate at each of some sites."""
+    for site, candidate in tried.items():
+        config = config.override(glob.escape(site), **dict(pq.Candidate.of(candidate).settings))
+    return pq.quantize(model, data, config, progress=False)
 
 
 def ratio_of(x: NDArray[Any], y: NDArray[Any]) -> list[float]:
@@ -63,6 +65,8 @@ def ratio_of(x: NDArray[Any], y: NDArray[Any]) -> list[float]:
 
 def sqnr(xs: Sequence[Tensor], ys: Sequence[Tensor]) -> float:
     """dB over all batches; samples without an error are left out."""
-    ratios = [r for x, y in zip(xs, ys, strict=True) for r in ratio_of(x.detach().numpy(), y.detach().numpy())]
+    ratios = [
+        r for x, y in zip(xs, ys, strict=True) for r in ratio_of(x.detach().numpy(), y.detach().numpy())
+    ]
     inexact = [r for r in ratios if math.isfinite(r)]
     return 20 * math.log10(sum(inexact) / len(inexact)) if inexact else math.inf
