@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
@@ -22,6 +23,7 @@ __all__ = ["KINDS"]
 
 _COLOURS = [matplotlib.colormaps["tab10"](i) for i in range(10)]
 _MARKERS = "osD^vPX<>*"
+_CELL, _ROW, _TITLE, _LETTER = 0.42, 0.19, 0.3, 0.066  # inches of a heat map; a letter of size 7
 
 
 def _label(name: str) -> str:
@@ -35,43 +37,85 @@ def _short(candidate: str) -> str:
     return parts[0].partition("=")[2] if len(parts) == 1 and "=" in candidate else candidate
 
 
+def _text(value: float, score: str) -> str:
+    if math.isnan(value):
+        return ""
+    if math.isinf(value):
+        return "∞" if value > 0 else "-∞"
+    value = value if abs(value) >= 0.05 else abs(value)  # no "-0.0"
+    return f"{value:.1f}" if SCORES[score].unit in ("dB", "%") else f"{value:.2g}"
+
+
+class _Panel:
+    """One kind of site in a heat map, with its size in inches: every cell of a picture is as large."""
+
+    def __init__(self, kind: str, sites: list[str], names: list[str]) -> None:
+        self.kind, self.sites, self.names = kind, sites, [_short(name) for name in names]
+        self.candidates = names
+        self.left = _LETTER * max(map(len, sites)) + 0.15
+        self.below = _LETTER * max(map(len, self.names)) + 0.2
+        self.cells = max(_CELL * len(names), 1.0), _ROW * len(sites)
+        self.width, self.height = self.left + self.cells[0] + 0.15, _TITLE + self.cells[1] + self.below
+
+    def draw(self, axis: Axes, values: Mapping[tuple[str, str], float | None], score: str, norm: Any) -> None:
+        """A colour and a number for each candidate at each site."""
+        cells = np.array([[_number(values.get((s, c))) for c in self.candidates] for s in self.sites])
+        axis.imshow(np.ma.masked_invalid(cells), cmap=_colours(score), norm=norm, aspect="auto")
+        axis.set_facecolor("0.92")
+        axis.set_title(self.kind, fontsize=9)
+        axis.set_xticks(range(len(self.names)), self.names, rotation=90, fontsize=7)
+        axis.set_yticks(range(len(self.sites)), self.sites, fontsize=7)
+        axis.tick_params(length=0)
+        for (i, j), value in np.ndenumerate(cells):
+            dark = math.isfinite(value) and (norm(value) > 0.55) == SCORES[score].large_is_bad
+            colour = "white" if dark else "0.15"
+            axis.text(j, i, _text(value, score), ha="center", va="center", fontsize=6, color=colour)
+
+
+def _colours(score: str) -> str:
+    """Dark is damage, whichever way the score runs."""
+    return "YlOrRd" if SCORES[score].large_is_bad else "YlOrRd_r"
+
+
+def _columns(panels: Sequence[_Panel]) -> list[list[_Panel]]:
+    """Panels in columns, none taller than the tallest panel needs."""
+    tallest = max(panel.height for panel in panels) + 0.3
+    columns: list[list[_Panel]] = []
+    for panel in sorted(panels, key=lambda p: -p.height):
+        for column in columns:
+            if sum(p.height for p in column) + panel.height <= tallest:
+                column.append(panel)
+                break
+        else:
+            columns.append([panel])
+    return columns
+
+
 def heatmap(table: SensitivityTable, score: str) -> Figure:
-    """Sites down, candidates across; a panel for each group of sites with the same candidates."""
-    groups = table.groups()
+    """Sites down, candidates across; a panel for each kind of site, dark where the damage is."""
     values = {(row.site, row.candidate): getattr(row, score) for row in table.rows}
     finite = [v for v in values.values() if v is not None and math.isfinite(v)] or [0.0]
-    widths = [max(len(candidates), 2) for _, _, candidates in groups]
-    tallest = max(len(sites) for _, sites, _ in groups)
-    label_width = max(len(site) for site in table.sites) * 0.075
-    figure = Figure(
-        figsize=(sum(0.62 * w + label_width + 0.3 for w in widths) + 1.2, 0.26 * tallest + 1.9),
-        layout="constrained",
+    norm = Normalize(min(finite), max(finite))
+    columns = _columns([_Panel(*group) for group in table.groups()])
+    widths = [max(panel.width for panel in column) for column in columns]
+    width = sum(widths) + 1.1
+    height = max(max(sum(p.height for p in column) for column in columns), 2.0) + 0.1
+    figure = Figure(figsize=(width, height))
+    x = 0.0
+    for column, column_width in zip(columns, widths, strict=True):
+        y = height
+        left = x + max(panel.left for panel in column)
+        for panel in column:
+            across, down = panel.cells
+            box = (left / width, (y - _TITLE - down) / height, across / width, down / height)
+            panel.draw(figure.add_axes(box), values, score, norm)
+            y -= panel.height
+        x += column_width
+    bar_height = min(height - _TITLE - 0.3, 6.0)
+    bar = figure.add_axes(
+        (1 - 0.95 / width, 1 - (_TITLE + bar_height) / height, 0.18 / width, bar_height / height)
     )
-    axes = figure.subplots(1, len(groups), squeeze=False, width_ratios=widths)[0]
-    # dark is damage, whichever way the score runs
-    colours = "YlOrRd" if SCORES[score].large_is_bad else "YlOrRd_r"
-    for axis, (kind, sites, candidates) in zip(axes, groups, strict=True):
-        cells = np.array([[_number(values[s, c]) for c in candidates] for s in sites])
-        axis.imshow(
-            np.ma.masked_invalid(cells), cmap=colours, vmin=min(finite), vmax=max(finite), aspect="auto"
-        )
-        axis.set_facecolor("0.92")
-        axis.set_title(kind, fontsize=9)
-        axis.set_xticks(range(len(candidates)), [_short(c) for c in candidates], rotation=90, fontsize=8)
-        axis.set_yticks(range(len(sites)), sites, fontsize=7)
-        axis.tick_params(length=0)
-        middle = (min(finite) + max(finite)) / 2
-        for (i, j), value in np.ndenumerate(cells):
-            dark = (value > middle) == SCORES[score].large_is_bad and math.isfinite(value)
-            text = "∞" if math.isinf(value) else "" if math.isnan(value) else f"{value:.3g}"
-            axis.text(j, i, text, ha="center", va="center", fontsize=6, color="white" if dark else "0.15")
-    figure.colorbar(
-        ScalarMappable(Normalize(min(finite), max(finite)), colours),
-        ax=list(axes),
-        label=_label(score),
-        shrink=min(1.0, 12 / max(tallest, 1)),
-        pad=0.01,
-    )
+    figure.colorbar(ScalarMappable(norm, _colours(score)), cax=bar, label=_label(score))
     return figure
 
 
@@ -130,18 +174,21 @@ def bars(table: SensitivityTable, score: str, *, top: int = 30) -> Figure:
 
 def depth(table: SensitivityTable, score: str) -> Figure:
     """The score along the order of execution: a panel a kind of site, a line a candidate."""
-    kinds = list(dict.fromkeys(row.kind for row in table.rows))
+    known = [row for row in table.rows if math.isfinite(_number(getattr(row, score)))]
+    if not known:
+        raise ValueError(f"plot: no site has a finite {score!r}")
+    kinds = list(dict.fromkeys(row.kind for row in known))
     figure = Figure(figsize=(9.0, 2.3 * len(kinds) + 0.6), layout="constrained")
     axes = figure.subplots(len(kinds), 1, sharex=True, squeeze=False)[:, 0]
     for axis, kind in zip(axes, kinds, strict=True):
-        rows = [row for row in table.rows if row.kind == kind]
+        rows = [row for row in known if row.kind == kind]
         names = list(dict.fromkeys(row.candidate for row in rows))
         for i, name in enumerate(names):
             points = [(row.index, _number(getattr(row, score))) for row in rows if row.candidate == name]
             x, y = np.array(points, dtype=np.float64).T
             axis.plot(
                 x,
-                np.where(np.isfinite(y), y, np.nan),
+                y,
                 color=_COLOURS[i % len(_COLOURS)],
                 marker=_MARKERS[i % len(_MARKERS)],
                 markersize=3.5,

@@ -181,7 +181,7 @@ class SensitivityTable:
         Parameters
         ----------
         kind : {"heatmap", "bars", "depth"}
-            ``heatmap``: sites down, candidates across, one panel for the sites with the same candidates.
+            ``heatmap``: sites down, candidates across, a panel for each kind of site.
             ``bars``: sites with the most damage first; a bar to the site's best candidate, a dot for each
             other. ``depth``: the score of every candidate along the order of execution.
         score : str, optional
@@ -219,16 +219,13 @@ class SensitivityTable:
         )
 
     def groups(self) -> list[tuple[str, list[str], list[str]]]:
-        """(kind, sites, candidates) of sites that have the same candidates: a panel, or a table."""
-        tried: dict[str, list[str]] = {}
-        kinds: dict[str, str] = {}
+        """(kind, sites, candidates) of each kind of site: a panel of a picture, or a table."""
+        sites: dict[str, dict[str, None]] = {}
+        names: dict[str, dict[str, None]] = {}
         for row in self.rows:
-            tried.setdefault(row.site, []).append(row.candidate)
-            kinds[row.site] = row.kind
-        found: dict[tuple[str, tuple[str, ...]], list[str]] = {}
-        for site, names in tried.items():
-            found.setdefault((kinds[site], tuple(names)), []).append(site)
-        return [(kind, sites, list(names)) for (kind, names), sites in found.items()]
+            sites.setdefault(row.kind, {})[row.site] = None
+            names.setdefault(row.kind, {})[row.candidate] = None
+        return [(kind, list(sites[kind]), list(names[kind])) for kind in sites]
 
     def summary(self) -> str:
         """One line."""
@@ -248,7 +245,7 @@ class SensitivityTable:
         return f"{text_table(header, lines, 3)}\n{self.summary()}"
 
     def _repr_html_(self) -> str:
-        """For notebooks: a table for each group of sites, the main score, coloured by damage."""
+        """For notebooks: a table for each kind of site, the main score, coloured by damage."""
         name = self.main_score
         score = SCORES[name]
         finite = [
@@ -268,10 +265,10 @@ class SensitivityTable:
         tables = [f"<p>{html.escape(self.summary())}; {html.escape(score.label)} {score.unit}</p>"]
         for kind, sites, candidates in self.groups():
             head = "".join(f"<th>{html.escape(text)}</th>" for text in (kind, *candidates))
-            body = "".join(
-                f"<tr><td>{html.escape(site)}</td>{''.join(cell(values[site, c]) for c in candidates)}</tr>"
-                for site in sites
-            )
+            body = ""
+            for site in sites:
+                cells = "".join(cell(values.get((site, name))) for name in candidates)
+                body += f"<tr><td>{html.escape(site)}</td>{cells}</tr>"
             tables.append(f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>")
         return "".join(tables)
 
