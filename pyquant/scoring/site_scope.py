@@ -9,9 +9,10 @@ from typing import Any
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pyquant.graph.sites import Outcome
 from pyquant.graph.streams import SiteVisit, Walk
 from pyquant.metrics import ErrorMetrics
-from pyquant.scoring.arrays import samples_of
+from pyquant.scoring.arrays import pair_of, samples_of
 from pyquant.scoring.trials import Trial
 from pyquant.sensitivity_table import SensitivityRow
 
@@ -55,20 +56,26 @@ class SiteScores:
         cell = self._cells[visit.site.name]
         y = samples_of(visit.y, visit.shape)
         for errors, (pair, shape) in zip(self._input_errors(cell, visit), visit.inputs, strict=True):
-            errors.update(samples_of(pair.x, shape), samples_of(pair.xq, shape))
-        exact_input = not visit.inputs
+            errors.update(*pair_of(pair, shape))
         if "all_but_this" in self.scores:
-            cell.without.update(y, y if exact_input else samples_of(visit.site.real(*visit.xq), visit.shape))
-        for trial, kept in zip(self.trials[visit.site.name], cell.trials, strict=True):
-            found: NDArray[Any] | None = None
-            if "accumulated" in kept:
-                own = trial.site is visit.site
-                found = samples_of(visit.yq if own else trial.site.integer_of(*visit.xq), visit.shape)
-                kept["accumulated"].update(y, found)
-            if "isolated" in kept:
-                if found is None or not exact_input:
-                    found = samples_of(trial.site.integer_of(*visit.x), visit.shape)
-                kept["isolated"].update(y, found)
+            without = visit.site.real(*visit.xq) if visit.inputs else visit.y
+            cell.without.update(y, y if without is visit.y else samples_of(without, visit.shape))
+        self._try(visit, "accumulated", visit.xq, y, cell)
+        self._try(visit, "isolated", visit.x, y, cell)
+
+    def _try(self, visit: SiteVisit, score: str, args: tuple[Any, ...], y: NDArray[Any], cell: _Cell) -> None:
+        """Every candidate on the operands of one stream."""
+        if score not in self.scores:
+            return
+        # What the quantized stream has computed already is not computed again.
+        known = args is visit.xq or not visit.inputs
+        trials = self.trials[visit.site.name]
+        others = [trial.site for trial in trials if not (known and trial.site is visit.site)]
+        outcomes = visit.site.outcomes(others, *args)
+        for trial, errors in zip(trials, cell.trials, strict=True):
+            own = known and trial.site is visit.site
+            found, scale, zero_point = Outcome(visit.yq) if own else next(outcomes)
+            errors[score].update(y, samples_of(found, visit.shape), scale=scale, zero_point=zero_point)
 
     @staticmethod
     def _input_errors(cell: _Cell, visit: SiteVisit) -> list[ErrorMetrics]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, fx, nn
@@ -21,7 +21,7 @@ from pyquant.observers import Observer, keep_dtypes, make_observer
 if TYPE_CHECKING:
     from pyquant.graph.lower import Lowering
 
-__all__ = ["MODES", "REGISTRY", "Match", "Operand", "Site", "register"]
+__all__ = ["MODES", "REGISTRY", "Match", "Operand", "Outcome", "Site", "register"]
 
 MODES = ("float", "observe", "quantized", "frozen")
 
@@ -34,6 +34,14 @@ class Match:
     extras: tuple[Any, ...] = ()  # further graph values (weights, masks), passed after the edges
     kind: str = ""  # the name's last part where the node is functional
     settings: tuple[tuple[str, Any], ...] = ()  # keyword arguments of the site's constructor
+
+
+class Outcome(NamedTuple):
+    """What a site gave: float32 values, or int8 standing for ``(values - zero_point) * scale``."""
+
+    values: Tensor
+    scale: float | None = None
+    zero_point: int = 0
 
 
 @dataclass(frozen=True)
@@ -194,6 +202,14 @@ class Site(nn.Module, ABC):
         made.output = grid.to(self.output.scale.device)
         made.output.set(chosen.scale, chosen.zero_point)
         return made
+
+    def outcomes(self, others: Iterable[Site], *args: Any) -> Iterator[Outcome]:
+        """What copies of this site with other settings (`with_settings`) give on the same operands.
+
+        A kind of site may share work between them; the values are those of `integer_of`.
+        """
+        for other in others:
+            yield Outcome(other.integer_of(*args))
 
     def extra_repr(self) -> str:
         """Name and mode."""
