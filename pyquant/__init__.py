@@ -20,8 +20,10 @@ from pyquant.errors import CalibrationError, CaptureError, CoverageError, Missin
 from pyquant.qparams import QParams, qparams_from_range
 
 if TYPE_CHECKING:
+    from pyquant.candidates import Candidate
     from pyquant.config import QuantConfig, SiteConfig
     from pyquant.graph import HybridModel, Prepared
+    from pyquant.sensitivity_table import SensitivityTable
     from pyquant.verbs.calibrate import calibrate
     from pyquant.verbs.compare import compare
     from pyquant.verbs.convert import convert
@@ -29,9 +31,11 @@ if TYPE_CHECKING:
     from pyquant.verbs.modes import mode, set_mode
     from pyquant.verbs.prepare import prepare
     from pyquant.verbs.quantize import quantize
+    from pyquant.verbs.sensitivity import sensitivity
 
 __all__ = [
     "CalibrationError",
+    "Candidate",
     "CaptureError",
     "Coverage",
     "CoverageError",
@@ -45,6 +49,7 @@ __all__ = [
     "ProgramError",
     "QParams",
     "QuantConfig",
+    "SensitivityTable",
     "SiteConfig",
     "__version__",
     "calibrate",
@@ -58,13 +63,16 @@ __all__ = [
     "prepare",
     "qparams_from_range",
     "quantize",
+    "sensitivity",
     "set_mode",
 ]
 
 _LAZY = {
+    "Candidate": "pyquant.candidates",
     "HybridModel": "pyquant.graph",
     "Prepared": "pyquant.graph",
     "QuantConfig": "pyquant.config",
+    "SensitivityTable": "pyquant.sensitivity_table",
     "SiteConfig": "pyquant.config",
     "calibrate": "pyquant.verbs",
     "compare": "pyquant.verbs",
@@ -73,6 +81,7 @@ _LAZY = {
     "mode": "pyquant.verbs",
     "prepare": "pyquant.verbs",
     "quantize": "pyquant.verbs",
+    "sensitivity": "pyquant.verbs",
     "set_mode": "pyquant.verbs",
 }
 

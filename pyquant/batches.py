@@ -12,10 +12,12 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
-__all__ = ["arguments", "count_inputs", "device_of", "first_batch", "target_of"]
+__all__ = ["arguments", "count_inputs", "device_of", "first_batch", "logits_of", "target_of"]
 
 _log = logging.getLogger("pyquant")
 _TARGETS = ("labels", "label", "target", "targets", "y")
@@ -84,6 +86,19 @@ def target_of(batch: Any, inputs: int = 1) -> torch.Tensor | None:
     if isinstance(batch, (tuple, list)) and len(batch) > inputs and isinstance(batch[-1], torch.Tensor):
         return batch[-1]
     return None
+
+
+def logits_of(output: Any) -> npt.NDArray[np.float32]:
+    """The logits of what a model returns: the entry of that name, or the first one."""
+    if isinstance(output, Mapping):
+        output = output["logits"] if "logits" in output else next(iter(output.values()))
+    elif hasattr(output, "logits"):
+        output = output.logits
+    elif isinstance(output, (tuple, list)):
+        output = output[0]
+    if isinstance(output, torch.Tensor):
+        output = output.detach().float().cpu().numpy()
+    return np.asarray(output, dtype=np.float32)
 
 
 def first_batch(batches: Iterable[Any], name: str) -> tuple[Any, Callable[[], Iterator[Any]]]:

@@ -261,7 +261,7 @@ class _Builder:
         self._keep(base, self.edges[base])
         self.owner[base] = site
         self.rows.append(
-            (name, "quantize", "folded" if base not in self.dynamic else "integer", f"int{site.output.bits}")
+            (name, site.kind, "folded" if base not in self.dynamic else "integer", f"int{site.output.bits}")
         )
 
     def _narrow(self, edge: fx.Node, value: fx.Node, owner: Site, symmetric: bool) -> tuple[fx.Node, Site]:
@@ -274,7 +274,7 @@ class _Builder:
             new = self._call(site, ((value, *self._grid(owner)),))
             self._keep(edge, new)
             self.narrowed[key] = new, site
-            self.rows.append((name, "requantize", "integer", f"int{site.output.bits}"))
+            self.rows.append((name, site.kind, "integer", f"int{site.output.bits}"))
         return self.narrowed[key]
 
     # -- coverage --------------------------------------------------------------------------------------------

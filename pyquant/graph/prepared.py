@@ -7,7 +7,7 @@ import copy
 import fnmatch
 import importlib
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -54,11 +54,8 @@ class Prepared(nn.Module):
         return self._call(args, kwargs)
 
     def _call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        signature = self._signature
-        given = _bind(signature, args, kwargs)
-        missing = frozenset(name for name in signature.inputs if given.get(name) is None)
+        missing, inputs = self.bind(args, kwargs)
         run = self._variant(missing) if missing else self._code
-        inputs = [given[name] for name in signature.inputs if name not in missing]
         device = inputs[0].device.type
         if self._whole and torch.is_autocast_enabled(device):
             # Integer ops ignore autocast; what is computed of parameters alone must not feel it either.
@@ -66,7 +63,23 @@ class Prepared(nn.Module):
                 flat = run(self, *inputs)
         else:
             flat = run(self, *inputs)
-        output = pytree.tree_unflatten(list(flat), signature.output_spec)
+        return self.output_of(flat, missing)
+
+    def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[frozenset[str], list[Any]]:
+        """(inputs that are not given, values of the others in the order of the graph's placeholders).
+
+        Raises
+        ------
+        TypeError
+            The call does not fit the original signature.
+        """
+        given = _bind(self._signature, args, kwargs)
+        missing = frozenset(name for name in self._signature.inputs if given.get(name) is None)
+        return missing, [given[name] for name in self._signature.inputs if name not in missing]
+
+    def output_of(self, flat: Iterable[Any], missing: frozenset[str]) -> Any:
+        """What a call returns, from the values of the graph's output node."""
+        output = pytree.tree_unflatten(list(flat), self._signature.output_spec)
         return _without_none(output) if missing else output
 
     def _variant(self, missing: frozenset[str]) -> Callable[..., Any]:

@@ -54,6 +54,29 @@ class Observer(nn.Module, ABC):
     def qparams(self, bits: int, symmetric: bool) -> QParams:
         """The quantization parameters for what was seen. Precondition: not `empty`."""
 
+    def seen_by(self, name: str, config: SiteConfig) -> Observer:
+        """Another observer, that knows what this one saw.
+
+        Raises
+        ------
+        ValueError
+            This one did not keep what the other would have remembered.
+        """
+        made = make_observer(name, config).to(next(self.buffers()).device)
+        if not self._tell(made):
+            raise ValueError(
+                f"observer: calibration with {self.name!r} did not keep what {name!r} needs; "
+                "calibrate with 'mse' or 'percentile' to compare all but 'ema'"
+            )
+        return made
+
+    def _tell(self, other: Observer) -> bool:
+        """Copy the state to `other`, if it would have the same."""
+        if type(other) is not type(self):
+            return False
+        other.load_state_dict(self.state_dict())
+        return True
+
     def forward(self, x: Tensor) -> None:
         """`update`, detached and in float32."""
         with torch.no_grad():

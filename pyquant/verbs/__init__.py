@@ -9,5 +9,16 @@ from pyquant.verbs.evaluate import evaluate
 from pyquant.verbs.modes import mode, set_mode
 from pyquant.verbs.prepare import prepare
 from pyquant.verbs.quantize import quantize
+from pyquant.verbs.sensitivity import sensitivity
 
-__all__ = ["calibrate", "compare", "convert", "evaluate", "mode", "prepare", "quantize", "set_mode"]
+__all__ = [
+    "calibrate",
+    "compare",
+    "convert",
+    "evaluate",
+    "mode",
+    "prepare",
+    "quantize",
+    "sensitivity",
+    "set_mode",
+]

@@ -13,7 +13,7 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from pyquant import metrics
-from pyquant.batches import arguments, count_inputs, target_of
+from pyquant.batches import arguments, count_inputs, logits_of, target_of
 from pyquant.engine import IntegerModel
 
 __all__ = ["Evaluation", "evaluate"]
@@ -66,18 +66,6 @@ class Evaluation:
         return f"top-1 {self.top1:.2f} %, loss {self.loss:.4f}, {self.count} samples"
 
 
-def _tensor_of(output: Any) -> npt.NDArray[np.float32]:
-    if isinstance(output, dict):
-        output = output["logits"] if "logits" in output else next(iter(output.values()))
-    elif hasattr(output, "logits"):
-        output = output.logits
-    elif isinstance(output, (tuple, list)):
-        output = output[0]
-    if isinstance(output, torch.Tensor):
-        output = output.detach().float().cpu().numpy()
-    return np.asarray(output, dtype=np.float32)
-
-
 def evaluate(
     model: nn.Module | IntegerModel,
     loader: Iterable[Any],
@@ -113,7 +101,7 @@ def evaluate(
         with torch.no_grad():
             for batch in tqdm(loader, desc="evaluate", unit="batch", disable=not progress, leave=False):
                 output = forward(model, batch) if forward is not None else _call(model, batch)
-                logits.append(_tensor_of(output))
+                logits.append(logits_of(output))
                 target = target_of(batch, 1 if forward is not None else _inputs_in(model))
                 if target is not None:
                     targets.append(np.asarray(target.cpu().numpy()).reshape(-1))

@@ -34,11 +34,20 @@ C_MAY_INCLUDE = {
 
 # Lower may not import higher. `pyquant/__init__.py` is the public face and knows all.
 PYTHON_LAYERS = [
-    {"_C", "_version", "errors", "qparams", "coverage", "methods"},
-    {"numerics", "ops", "metrics", "config", "selftest", "selftest_answers"},
+    {"_C", "_version", "errors", "qparams", "tables", "coverage", "methods"},
+    {
+        "numerics",
+        "ops",
+        "metrics",
+        "config",
+        "candidates",
+        "sensitivity_table",
+        "selftest",
+        "selftest_answers",
+    },
     {"engine"},
     {"torch_ops"},
-    {"graph", "observers", "batches"},
+    {"graph", "observers", "batches", "scoring"},
     {"verbs"},
     {"report", "cli"},
 ]
@@ -53,6 +62,9 @@ WITHOUT_TORCH = {
     "ops",
     "metrics",
     "config",
+    "candidates",
+    "sensitivity_table",
+    "tables",
     "engine",
     "cli",
 } | {

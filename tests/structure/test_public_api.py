@@ -5,9 +5,10 @@ from __future__ import annotations
 import pyquant
 
 PUBLIC = """
-CalibrationError CaptureError Coverage CoverageError CoverageRow HybridModel IntegerModel MissingTorchError
-Output Prepared ProgramBuilder ProgramError QParams QuantConfig SiteConfig __version__ calibrate compare
-convert evaluate metrics mode numerics ops prepare qparams_from_range quantize set_mode
+CalibrationError Candidate CaptureError Coverage CoverageError CoverageRow HybridModel IntegerModel
+MissingTorchError Output Prepared ProgramBuilder ProgramError QParams QuantConfig SensitivityTable SiteConfig
+__version__ calibrate compare convert evaluate metrics mode numerics ops prepare qparams_from_range quantize
+sensitivity set_mode
 """
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pyquant.graph.sites.arithmetic import AddSite, MeanSite, ScaleSite
 from pyquant.graph.sites.attention import AttentionSite
-from pyquant.graph.sites.base import MODES, REGISTRY, Match, Operand, Site
+from pyquant.graph.sites.base import MODES, REGISTRY, Match, Operand, Outcome, Site
 from pyquant.graph.sites.layer_norm import LayerNormSite
 from pyquant.graph.sites.linear import LinearSite
 from pyquant.graph.sites.movement import ConcatSite, EmbeddingSite, QuantizeSite, RequantizeSite
@@ -22,6 +22,7 @@ __all__ = [
     "Match",
     "MeanSite",
     "Operand",
+    "Outcome",
     "QuantizeSite",
     "RequantizeSite",
     "ScaleSite",

@@ -31,6 +31,7 @@ class AttentionSite(Site):
     ``.softmax``."""
 
     kind = "attention"
+    method = "softmax"
     symmetric_operands = (0, 1, 2)
     finite_extras = False
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, fx, nn
@@ -14,12 +15,13 @@ from pyquant.config import SiteConfig
 from pyquant.errors import CalibrationError
 from pyquant.graph.capture import Captured
 from pyquant.graph.grid import Edge, Grid
+from pyquant.methods import methods
 from pyquant.observers import Observer, keep_dtypes, make_observer
 
 if TYPE_CHECKING:
     from pyquant.graph.lower import Lowering
 
-__all__ = ["MODES", "REGISTRY", "Match", "Operand", "Site", "register"]
+__all__ = ["MODES", "REGISTRY", "Match", "Operand", "Outcome", "Site", "register"]
 
 MODES = ("float", "observe", "quantized", "frozen")
 
@@ -32,6 +34,14 @@ class Match:
     extras: tuple[Any, ...] = ()  # further graph values (weights, masks), passed after the edges
     kind: str = ""  # the name's last part where the node is functional
     settings: tuple[tuple[str, Any], ...] = ()  # keyword arguments of the site's constructor
+
+
+class Outcome(NamedTuple):
+    """What a site gave: float32 values, or int8 standing for ``(values - zero_point) * scale``."""
+
+    values: Tensor
+    scale: float | None = None
+    zero_point: int = 0
 
 
 @dataclass(frozen=True)
@@ -54,6 +64,8 @@ class Site(nn.Module, ABC):
         Whether the output may have 16 bits.
     symmetric_operands : tuple of int
         Operands whose producer must use zero point 0.
+    method : str
+        The setting that names which approximation of its function the site computes; empty if it has none.
     """
 
     kind: ClassVar[str] = ""
@@ -62,6 +74,7 @@ class Site(nn.Module, ABC):
     symmetric_operands: ClassVar[tuple[int, ...]] = ()
     quantizes_constants: ClassVar[bool] = False  # a constant operand arrives in float
     finite_extras: ClassVar[bool] = True  # weights must be; a mask may hold -inf
+    method: ClassVar[str] = ""
 
     def __init__(self, name: str, config: SiteConfig, wide: bool, symmetric: bool) -> None:
         super().__init__()
@@ -69,9 +82,18 @@ class Site(nn.Module, ABC):
         self.config = config
         self.mode = "float"
         self.operands: tuple[Operand | None, ...] = ()
-        bits = config.residual_bits if wide else config.activation_bits
-        self.output = Grid(bits, symmetric=wide or symmetric or config.symmetric)
-        self.observer: Observer = make_observer(config.residual_observer if wide else config.observer, config)
+        self.wide, self.must_be_symmetric = wide, symmetric
+        self.output = self._new_grid()
+        self.observer: Observer = make_observer(self._observer_name, config)
+
+    def _new_grid(self) -> Grid:
+        config = self.config
+        bits = config.residual_bits if self.wide else config.activation_bits
+        return Grid(bits, symmetric=self.wide or self.must_be_symmetric or config.symmetric)
+
+    @property
+    def _observer_name(self) -> str:
+        return self.config.residual_observer if self.wide else self.config.observer
 
     @classmethod
     @abstractmethod
@@ -93,7 +115,7 @@ class Site(nn.Module, ABC):
     def forward(self, *args: Any) -> Tensor:
         """Run in the site's mode."""
         if self.mode == "quantized" or self.mode == "frozen":
-            return self.integer(*(_in_float32(arg) for arg in args))
+            return self.integer_of(*args)
         y = self.real(*args)
         if self.mode == "observe":
             try:
@@ -101,6 +123,10 @@ class Site(nn.Module, ABC):
             except RuntimeError as error:  # NaN or infinity: the op knows what, the site knows where
                 raise CalibrationError(f"site {self.name!r}: {error}") from None
         return y
+
+    def integer_of(self, *args: Any) -> Tensor:
+        """`integer` on operands of any float dtype."""
+        return self.integer(*(_in_float32(arg) for arg in args))
 
     def grid(self, index: int, edge: Edge) -> tuple[Tensor, Tensor | None, Tensor | None, int, int]:
         """(x, scale, zero_point, quant_min, quant_max) of an operand, the order in which the torch ops take
@@ -124,6 +150,66 @@ class Site(nn.Module, ABC):
 
     def calibrate_weights(self, *weights: Tensor) -> None:
         """Choose what calibration must choose of the weights; nothing by default."""
+
+    # -- other settings for the same site --------------------------------------------------------------------
+
+    @property
+    def settings_used(self) -> frozenset[str]:
+        """The fields of `SiteConfig` that change what this site computes."""
+        method = {self.method} if self.method else set()
+        if self.wide:
+            return frozenset({"residual_bits", "residual_observer", "percentile"} | method)
+        symmetric = set() if self.must_be_symmetric else {"symmetric"}
+        return frozenset({"activation_bits", "observer", "percentile"} | symmetric | method)
+
+    def methods(self) -> tuple[str, ...]:
+        """Names of the methods that this site can run, for the setting `method`."""
+        return tuple(methods(self.method)) if self.method else ()
+
+    def with_settings(self, settings: Mapping[str, Any], *weights: Any) -> Site:
+        """A copy that computes with other settings.
+
+        It is what `prepare` with these settings and `calibrate` with the same batches would have made of this
+        site alone: where settings concern the output grid, it is chosen anew from what the observer still
+        knows, else it is copied.
+
+        Parameters
+        ----------
+        settings : mapping
+            Fields of `SiteConfig`, of which `settings_used` matter.
+        *weights
+            Values of the site's extras, of which scales may have to be chosen (`calibrate_weights`).
+
+        Raises
+        ------
+        CalibrationError
+            The grid should change, and nothing was observed.
+        ValueError
+            Settings that do not go together, or an observer whose knowledge calibration did not keep.
+        """
+        made = copy.deepcopy(self)
+        made.config = replace(self.config, **settings)
+        grid = made._new_grid()
+        if (grid.bits, grid.symmetric) == (self.output.bits, self.output.symmetric) and not any(
+            name in settings and settings[name] != getattr(self.config, name)
+            for name in self.settings_used & {"observer", "residual_observer", "percentile"}
+        ):
+            return made
+        if self.observer.empty:
+            raise CalibrationError(f"site {self.name!r} has observed nothing; calibrate first")
+        made.observer = self.observer.seen_by(made._observer_name, made.config)
+        chosen = made.observer.qparams(grid.bits, grid.symmetric)
+        made.output = grid.to(self.output.scale.device)
+        made.output.set(chosen.scale, chosen.zero_point)
+        return made
+
+    def outcomes(self, others: Iterable[Site], *args: Any) -> Iterator[Outcome]:
+        """What copies of this site with other settings (`with_settings`) give on the same operands.
+
+        A kind of site may share work between them; the values are those of `integer_of`.
+        """
+        for other in others:
+            yield Outcome(other.integer_of(*args))
 
     def extra_repr(self) -> str:
         """Name and mode."""

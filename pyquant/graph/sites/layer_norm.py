@@ -34,6 +34,7 @@ class LayerNormSite(Site):
     x_range: Tensor | None
 
     kind = "layer_norm"
+    method = "norm"
     takes_wide = (True,)
     gives_wide = True
 

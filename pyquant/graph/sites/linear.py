@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from pyquant.graph.lower import Lowering
 
 Array: TypeAlias = NDArray[Any]
+_WEIGHT_SETTINGS = frozenset({"weight_bits", "group_size", "weight_observer"})
 
 
 @register
@@ -41,9 +43,11 @@ class LinearSite(Site):
 
     def __init__(self, name: str, config: SiteConfig, wide: bool, symmetric: bool) -> None:
         super().__init__(name, config, wide, symmetric)
-        # Empty until calibration chooses it; absmax has no state and follows the weights.
-        scale = torch.zeros(0, dtype=torch.float32) if config.weight_observer == "mse" else None
-        self.register_buffer("weight_scale", scale)
+        self.register_buffer("weight_scale", self._new_scale())
+
+    def _new_scale(self) -> Tensor | None:
+        """Empty until calibration chooses it; absmax has no state and follows the weights."""
+        return torch.zeros(0, dtype=torch.float32) if self.config.weight_observer == "mse" else None
 
     @classmethod
     def match(cls, captured: Captured, node: fx.Node) -> Match | str | None:
@@ -81,6 +85,20 @@ class LinearSite(Site):
             self.weight_scale = mse_weight_scale(
                 weights[0].detach(), self.config.weight_bits, group_size=self.config.group_size
             )
+
+    @property
+    def settings_used(self) -> frozenset[str]:
+        """Those of the output grid, and of the weights."""
+        return super().settings_used | _WEIGHT_SETTINGS
+
+    def with_settings(self, settings: Mapping[str, Any], *weights: Any) -> Site:
+        """As for any site; scales of weights are chosen anew where their settings change."""
+        made = super().with_settings(settings, *weights)
+        assert isinstance(made, LinearSite)
+        if any(getattr(made.config, name) != getattr(self.config, name) for name in _WEIGHT_SETTINGS):
+            made.weight_scale = made._new_scale()
+            made.calibrate_weights(*weights)
+        return made
 
     def _load_from_state_dict(self, state: dict[str, Tensor], prefix: str, *args: object) -> None:
         saved = state.get(prefix + "weight_scale")

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, fx
 
+from pyquant import ops
 from pyquant.config import SiteConfig
 from pyquant.graph.aten import aten
 from pyquant.graph.capture import Captured
 from pyquant.graph.functional import quick_gelu
 from pyquant.graph.grid import Edge, qparams_of
-from pyquant.graph.sites.base import Match, Site, register
+from pyquant.graph.sites.base import Match, Outcome, Site, register
 from pyquant.numerics import derive_table, unary_functions
 
 if TYPE_CHECKING:
@@ -71,6 +73,7 @@ class UnarySite(Site):
     """Any function of `_TARGETS`."""
 
     kind = "unary"
+    method = "unary"
 
     def __init__(self, name: str, config: SiteConfig, wide: bool, symmetric: bool, *, function: str) -> None:
         super().__init__(name, config, wide, symmetric)
@@ -104,6 +107,23 @@ class UnarySite(Site):
         """table_s8."""
         y: Tensor = torch.ops.pyquant.unary(*self.grid(0, x), self.function, self.config.unary, *self.y_grid)
         return y
+
+    def outcomes(self, others: Iterable[Site], *args: Any) -> Iterator[Outcome]:
+        """Each is a function of 256 codes, and asked once for each; the operand is quantized once."""
+        x, scale, zero_point, low, high = self.grid(0, args[0])
+        assert scale is not None
+        assert zero_point is not None
+        if x.device.type != "cpu":
+            yield from super().outcomes(others, *args)
+            return
+        codes = np.arange(-128, 128, dtype=np.int8).clip(low, high)
+        grid = (float(scale), int(zero_point))
+        values = torch.from_numpy(ops.dequantize(codes, *grid))
+        q = ops.quantize(x.detach().to(torch.float32).numpy(), *grid, low, high)
+        for other in others:
+            y = qparams_of(other.output)
+            table = ops.quantize(other.integer_of((values, scale, zero_point)).detach().numpy(), *y)
+            yield Outcome(torch.from_numpy(ops.table(q, table)), y.scale, y.zero_point)
 
     def lower(self, to: Lowering, node: fx.Node) -> None:
         """One TABLE over the elements as they lie."""
