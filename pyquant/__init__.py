@@ -20,6 +20,9 @@ from pyquant.errors import CalibrationError, CaptureError, CoverageError, Missin
 from pyquant.qparams import QParams, qparams_from_range
 
 if TYPE_CHECKING:
+    from pyquant import costs
+    from pyquant.assignment.assign import assign
+    from pyquant.assignment.plan import Plan
     from pyquant.candidates import Candidate
     from pyquant.config import QuantConfig, SiteConfig
     from pyquant.graph import HybridModel, Prepared
@@ -44,6 +47,7 @@ __all__ = [
     "IntegerModel",
     "MissingTorchError",
     "Output",
+    "Plan",
     "Prepared",
     "ProgramBuilder",
     "ProgramError",
@@ -52,9 +56,11 @@ __all__ = [
     "SensitivityTable",
     "SiteConfig",
     "__version__",
+    "assign",
     "calibrate",
     "compare",
     "convert",
+    "costs",
     "evaluate",
     "metrics",
     "mode",
@@ -70,13 +76,16 @@ __all__ = [
 _LAZY = {
     "Candidate": "pyquant.candidates",
     "HybridModel": "pyquant.graph",
+    "Plan": "pyquant.assignment",
     "Prepared": "pyquant.graph",
     "QuantConfig": "pyquant.config",
     "SensitivityTable": "pyquant.sensitivity_table",
     "SiteConfig": "pyquant.config",
+    "assign": "pyquant.assignment",
     "calibrate": "pyquant.verbs",
     "compare": "pyquant.verbs",
     "convert": "pyquant.verbs",
+    "costs": "pyquant.costs",
     "evaluate": "pyquant.verbs",
     "mode": "pyquant.verbs",
     "prepare": "pyquant.verbs",
@@ -87,12 +96,13 @@ _LAZY = {
 
 
 def __getattr__(name: str) -> Any:
-    """Names that live in modules which need torch."""
+    """Names that live in modules which need torch, or more than NumPy."""
     module = _LAZY.get(name)
     if module is None:
         raise AttributeError(f"module 'pyquant' has no attribute {name!r}")
     try:
-        value = getattr(importlib.import_module(module), name)
+        found = importlib.import_module(module)
+        value = found if module == f"pyquant.{name}" else getattr(found, name)
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] != "torch":
             raise

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import html
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Literal, TypeAlias, get_args
 
+from pyquant.tables import html_table, text_table
+
 __all__ = ["Coverage", "CoverageRow", "Kind"]
 
 Kind: TypeAlias = Literal["integer", "folded", "view", "float"]
 KINDS: tuple[str, ...] = get_args(Kind)
+HEADER = ("site", "op", "kind", "reason")
 
 
 @dataclass(frozen=True)
@@ -100,20 +102,12 @@ class Coverage:
         counts = ", ".join(f"{n} {kind}" for kind, n in self.counts.items())
         return f"{self.percent_integer:.1f} % integer: {counts}"
 
+    def _cells(self) -> list[tuple[str, ...]]:
+        return [(r.site, r.op, r.kind, r.reason) for r in self.rows]
+
     def __str__(self) -> str:
-        table = [("site", "op", "kind", "reason"), *((r.site, r.op, r.kind, r.reason) for r in self.rows)]
-        widths = [max(len(line[i]) for line in table) for i in range(4)]
-        lines = ["  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)) for line in table]
-        return "\n".join([*(line.rstrip() for line in lines), self.summary()])
+        return "\n".join([text_table(HEADER, self._cells(), left=len(HEADER)), self.summary()])
 
     def _repr_html_(self) -> str:
         """A table for notebooks."""
-        body = "".join(
-            "<tr>"
-            + "".join(f"<td>{html.escape(cell)}</td>" for cell in (r.site, r.op, r.kind, r.reason))
-            + "</tr>"
-            for r in self.rows
-        )
-        head = "<tr><th>site</th><th>op</th><th>kind</th><th>reason</th></tr>"
-        caption = f"<caption>{html.escape(self.summary())}</caption>"
-        return f"<table>{caption}<thead>{head}</thead><tbody>{body}</tbody></table>"
+        return html_table(HEADER, self._cells(), [self.summary()])

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import html
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,8 +13,9 @@ from numpy.typing import NDArray
 
 from pyquant import _C
 from pyquant.engine.spec import ProgramSpec
+from pyquant.tables import html_table, text_table
 
-__all__ = ["Limits", "Profile", "ProfileRow", "made_up_inputs", "measure"]
+__all__ = ["Limits", "Profile", "ProfileRow", "interleaved", "made_up_inputs", "measure"]
 
 Array = NDArray[Any]
 READ_AT_MOST = 2**28  # bytes of the probe's buffer: beyond any cache, and soon read
@@ -187,27 +187,11 @@ class Profile:
         return [_cells(row, self.seconds) for row in (*self.rows, self.total)]
 
     def __str__(self) -> str:
-        table = [HEADER, *self._cells()]
-        widths = [max(len(line[i]) for line in table) for i in range(len(HEADER))]
-        lines = [
-            "  ".join(
-                c.ljust(w) if i < 3 else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True))
-            )
-            for line in table
-        ]
-        return "\n".join([*(line.rstrip() for line in lines), *self.summary()])
+        return "\n".join([text_table(HEADER, self._cells(), left=3), *self.summary()])
 
     def _repr_html_(self) -> str:
         """A table for notebooks."""
-        head = "".join(f"<th>{html.escape(name)}</th>" for name in HEADER)
-        body = "".join(
-            "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells) + "</tr>"
-            for cells in self._cells()
-        )
-        caption = "<br>".join(html.escape(line) for line in self.summary())
-        return (
-            f"<table><caption>{caption}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-        )
+        return html_table(HEADER, self._cells(), self.summary())
 
 
 def measure(
@@ -250,6 +234,37 @@ def measure(
     return Profile(tuple(rows), batch, count, repeat, statistics.median(plain), limits)
 
 
+def interleaved(
+    programs: Sequence[tuple[ProgramSpec, _C.Program]], batch: int, threads: int, rounds: Iterable[Any]
+) -> list[dict[tuple[str, ...], list[float]]]:
+    """Seconds of every step of several programs, round by round: what disturbs one disturbs the others too.
+
+    Parameters
+    ----------
+    programs : sequence of (ProgramSpec, _C.Program)
+    batch, threads : int
+    rounds : iterable
+        As many as it yields; in each, every program runs twice, on integers that are made up, and the second
+        run counts.
+
+    Returns
+    -------
+    list of dict
+        For each program: the sites of a step, and its seconds in each round.
+    """
+    prepared = [(program, made_up_inputs(spec, batch)) for spec, program in programs]
+    found: list[dict[tuple[str, ...], list[float]]] = [
+        {_sites(spec, step): [] for step in program.steps(batch)} for spec, program in programs
+    ]
+    for _ in rounds:
+        for times, (program, inputs) in zip(found, prepared, strict=True):
+            program.run(batch, inputs, None, threads)  # the others have had the caches since its last round
+            steps = program.profile(batch, inputs, threads)
+            for seconds, nanoseconds in zip(times.values(), steps, strict=True):
+                seconds.append(1e-9 * nanoseconds)
+    return found
+
+
 def made_up_inputs(spec: ProgramSpec, batch: int) -> list[Array]:
     """Integers that any program takes, in the core's order: random on a grid, masks of ones, indices of 0."""
     rng = np.random.default_rng(0)
@@ -284,18 +299,27 @@ def _probe(spec: ProgramSpec, program: _C.Program, batch: int, threads: int) -> 
 def _row(
     spec: ProgramSpec, batch: int, limits: Limits, step: tuple[int, int, int, int, int], seconds: float
 ) -> ProfileRow:
-    first, last, macs, moved, constant = step
-    instructions = [spec.instructions[i] for i in ((first,) if first == last else (first, last))]
-    results = [spec.values[instruction.output] for instruction in instructions]
+    _, last, macs, moved, constant = step
+    instructions = [spec.instructions[i] for i in _numbers(step)]
     return ProfileRow(
-        sites=tuple(value.name for value in results),
+        sites=_sites(spec, step),
         op=" + ".join(instruction.op for instruction in instructions),
-        shape=results[-1].full_shape(batch),
+        shape=spec.values[spec.instructions[last].output].full_shape(batch),
         seconds=seconds,
         macs=macs,
         bytes=moved + constant,
         limit=limits.seconds(macs, moved, constant),
     )
+
+
+def _numbers(step: tuple[int, ...]) -> tuple[int, ...]:
+    """The instruction of a step, or the two that run as one pass."""
+    first, last = step[:2]
+    return (first,) if first == last else (first, last)
+
+
+def _sites(spec: ProgramSpec, step: tuple[int, ...]) -> tuple[str, ...]:
+    return tuple(spec.values[spec.instructions[i].output].name for i in _numbers(step))
 
 
 def _shortened(first: str, second: str) -> str:

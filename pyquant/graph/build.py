@@ -4,6 +4,7 @@ are."""
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -59,15 +60,21 @@ def plain_shape(node: fx.Node) -> tuple[int, ...] | None:
     return tuple(int(size) if factor is None else -factor for factor, size in factors)
 
 
-def build(captured: Captured, config: QuantConfig) -> Built:
-    """Match sites, settle widths, insert quantize and requantize sites, and write the new graph."""
-    return _Builder(captured, config).run()
+def build(
+    captured: Captured, config: QuantConfig, check: Callable[[Mapping[str, str]], None] | None = None
+) -> Built:
+    """Match sites, settle widths, insert quantize and requantize sites, and write the new graph.
+
+    `check` sees the kind of every site by name, before the names in `config` are checked; it may raise.
+    """
+    return _Builder(captured, config).run(check)
 
 
 class _Builder:
     def __init__(self, captured: Captured, config: QuantConfig) -> None:
         self.captured, self.config = captured, config
         self.dynamic = depends_on_inputs(captured.graph, sizes=False)
+        self.matched: list[str] = []
         self.plans: dict[fx.Node, _Plan] = {}
         self.reasons: dict[fx.Node, str] = {}
         self.rows: list[Row] = []
@@ -81,11 +88,15 @@ class _Builder:
         self.names: Counter[str] = Counter()
         self.site_nodes: dict[str, str] = {}
 
-    def run(self) -> Built:
+    def run(self, check: Callable[[Mapping[str, str]], None] | None) -> Built:
         self._match()
         self._settle_widths()
         for node in self.captured.graph.nodes:
             self._write(node)
+        if check is not None:
+            check({site.name: site.kind for site in self.sites.children() if isinstance(site, Site)})
+        # Only now are the names of the quantizers known that the widths of edges asked for.
+        self.config.check_names([*self.matched, *self._quantizer_names(), *self.site_nodes])
         self.graph.eliminate_dead_code(lambda n: n.op in {"placeholder", "output"})
         self.graph.lint()
         return Built(self.graph, self.sites, self._all_rows(), self.site_nodes)
@@ -111,7 +122,7 @@ class _Builder:
         paths = self.captured.paths
         alone = Counter(paths.get(n.name, "") for n in matches if not n.meta.get("pq_kind"))
         names = {node: self._name(node, match.kind, alone) for node, (_, match) in matches.items()}
-        self.config.check_names([*names.values(), *self._quantizer_names()])
+        self.matched = list(names.values())
         for node, (cls, match) in matches.items():
             settings = self.config.for_site(names[node])
             if settings.keep_float:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import nn
 
+from pyquant.assignment import Plan, as_plan
 from pyquant.batches import arguments
 from pyquant.config import QuantConfig, resolve_config
 from pyquant.errors import CoverageError
@@ -23,8 +25,9 @@ __all__ = ["prepare"]
 def prepare(
     model: nn.Module,
     example: Any,
-    config: str | Mapping[str, Any] | QuantConfig = "W8A8",
+    config: str | Mapping[str, Any] | QuantConfig | None = None,
     *,
+    plan: Plan | str | os.PathLike[str] | None = None,
     calibration: Iterable[Any] | None = None,
     strict: bool = False,
 ) -> Prepared:
@@ -37,8 +40,11 @@ def prepare(
     example : tensor, mapping or tuple
         One batch, of any size, as a data loader gives it. Inputs that the example lacks (say, ``labels``)
         cannot be given later.
-    config : str, mapping or QuantConfig
-        A preset (``W8A8``, ``W4A8``, ``W6A6``), a YAML or JSON file, or a configuration.
+    config : str, mapping or QuantConfig, optional
+        A preset (``W8A8``, ``W4A8``, ``W6A6``), a YAML or JSON file, or a configuration. Unless given it is
+        the one that the plan was made with, and ``W8A8`` without a plan.
+    plan : Plan or path, optional
+        A candidate for each site (`pyquant.assign`): overrides after those of `config`.
     calibration : iterable of batches, optional
         If given, scales are set from it and the result is in mode ``quantized``; else in mode ``float``.
     strict : bool
@@ -51,15 +57,16 @@ def prepare(
     CoverageError
         ``strict`` and an op has no integer form; the message lists all of them.
     ValueError
-        A bad configuration, or a glob in it that matches nothing.
+        A bad configuration, a glob in it that matches nothing, or a plan for a site that the model lacks.
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"prepare: expected a torch.nn.Module, got {type(model).__name__}")
-    resolved = resolve_config(config)
+    resolved, planned = _resolve(config, plan)
     args, kwargs = arguments(model, example)
     with torch.inference_mode(False):  # scales made in inference mode could not train
         captured = normalize(capture(model, args, kwargs))
-        prepared = make_prepared(model, captured, build(captured, resolved), resolved)
+        built = build(captured, resolved, planned.check_sites if planned is not None else None)
+        prepared = make_prepared(model, captured, built, resolved)
     if strict:
         floats = [(site, op, reason) for site, op, kind, reason in prepared._rows if kind == "float"]
         if floats:
@@ -68,3 +75,14 @@ def prepare(
     if calibration is not None:
         calibrate(prepared, calibration)
     return prepared
+
+
+def _resolve(
+    config: str | Mapping[str, Any] | QuantConfig | None, plan: Plan | str | os.PathLike[str] | None
+) -> tuple[QuantConfig, Plan | None]:
+    """The configuration with the plan in it, and the plan."""
+    if plan is None:
+        return resolve_config("W8A8" if config is None else config), None
+    planned = as_plan(plan)
+    base = config if config is not None else planned.config if planned.config is not None else "W8A8"
+    return planned.apply(base), planned

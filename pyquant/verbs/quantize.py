@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from torch import nn
 
+from pyquant.assignment import Plan
 from pyquant.batches import first_batch
 from pyquant.config import QuantConfig
 from pyquant.graph.prepared import Prepared
@@ -19,8 +21,9 @@ __all__ = ["quantize"]
 def quantize(
     model: nn.Module,
     calib: Iterable[Any],
-    config: str | Mapping[str, Any] | QuantConfig = "W8A8",
+    config: str | Mapping[str, Any] | QuantConfig | None = None,
     *,
+    plan: Plan | str | os.PathLike[str] | None = None,
     strict: bool = False,
     forward: Callable[[nn.Module, Any], Any] | None = None,
     progress: bool = True,
@@ -34,8 +37,8 @@ def quantize(
     calib : iterable of batches
         Tensors, mappings or tuples, as a data loader gives them. Read once, as a stream; an iterator does not
         lose its first batch.
-    config, strict
-        As in `prepare`.
+    config, plan, strict
+        As in `prepare`: ``W8A8`` unless told otherwise.
     forward : callable, optional
         ``forward(prepared, batch)`` where a batch needs more than the usual call.
     progress : bool
@@ -59,6 +62,6 @@ def quantize(
     >>> engine = pq.convert(qmodel)
     """
     first, batches = first_batch(calib, "calib")
-    prepared = prepare(model, first, config, strict=strict)
+    prepared = prepare(model, first, config, plan=plan, strict=strict)
     calibrate(prepared, batches(), forward=forward, progress=progress)
     return prepared

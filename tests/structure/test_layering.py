@@ -48,7 +48,7 @@ PYTHON_LAYERS = [
     {"engine"},
     {"torch_ops"},
     {"graph", "observers", "batches", "scoring"},
-    {"verbs"},
+    {"verbs", "costs", "assignment"},
     {"report", "cli"},
 ]
 LEVEL = {name: level for level, names in enumerate(PYTHON_LAYERS) for name in names}
@@ -67,6 +67,8 @@ WITHOUT_TORCH = {
     "tables",
     "engine",
     "cli",
+    "costs",
+    "assignment",
 } | {
     "selftest",
     "selftest_answers",

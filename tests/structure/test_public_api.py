@@ -6,9 +6,9 @@ import pyquant
 
 PUBLIC = """
 CalibrationError Candidate CaptureError Coverage CoverageError CoverageRow HybridModel IntegerModel
-MissingTorchError Output Prepared ProgramBuilder ProgramError QParams QuantConfig SensitivityTable SiteConfig
-__version__ calibrate compare convert evaluate metrics mode numerics ops prepare qparams_from_range quantize
-sensitivity set_mode
+MissingTorchError Output Plan Prepared ProgramBuilder ProgramError QParams QuantConfig SensitivityTable
+SiteConfig __version__ assign calibrate compare convert costs evaluate metrics mode numerics ops prepare
+qparams_from_range quantize sensitivity set_mode
 """
 
 
