@@ -260,7 +260,7 @@ _COUNTS: Mapping[str, Mapping[str, Count]] = {
     "norm": {
         "exact": _exact_norm,
         "ibert": _newton_norm(lambda p: 5),
-        "ivit": _newton_norm(lambda p: p.get("iterations", 10.0)),
+        "ivit": _newton_norm(lambda p: p["iterations"]),
         "ivit_published": _newton_norm(lambda p: 10),
         "ptf": _ptf_norm,
     },

@@ -224,6 +224,9 @@ def test_shifts_in_place_of_products() -> None:
 def test_counts_follow_the_parameters() -> None:
     assert counts_of("softmax", "index").table_bits == 32 * 8
     assert counts_of("softmax", "index(bits=8)").table_bits == 256 * 8
+    mean_and_factor = 2
+    assert counts_of("norm", "ivit(iterations=3)").row.divide == mean_and_factor + 3
+    assert counts_of("norm", "ivit_published").row.divide == mean_and_factor + 10
 
 
 def test_costs_of_operations() -> None:

@@ -10,7 +10,7 @@ import pyquant as pq
 from tests.assign.models import attention_model, prepared, tokens
 
 CANDIDATES = {
-    "*": ["W8", "W4", "W4+group_size=8", "A6"],
+    "*": ["W8", "W4", "W4+group_size=8", "A6", "unary=ibert", "unary=poly", "norm=ivit", "norm=exact"],
     "*context": ["softmax=table16", "softmax=ibert", "softmax=ivit", "softmax=sole"],
 }
 
@@ -24,6 +24,12 @@ def test_from_a_table_to_a_program(tmp_path: Path) -> None:
     costs = pq.costs.weight_costs(model, table)
     plan = pq.assign(table, objective="noise", costs=costs, constraints={"average_weight_bits": 5.0})
     assert {choice.kind for choice in plan} >= {"linear", "attention", "unary", "layer_norm"}
+    published = pq.assign(pq.SensitivityTable(r for r in table if r.candidate not in ("A6", "norm=exact")))
+    assert {c.candidate for c in published if c.kind == "layer_norm"} == {"norm=ivit"}
+    assert {c.candidate for c in published if c.kind == "unary"} <= {"unary=ibert", "unary=poly"}
+    mixed = pq.quantize(attention_model(1), [batch], plan=published, progress=False)
+    with torch.no_grad():
+        assert (pq.convert(mixed)(batch) == mixed(batch).numpy()).all()
     plan.save(tmp_path / "plan.yaml")
     assert pq.Plan.load(tmp_path / "plan.yaml") == plan
 
