@@ -128,7 +128,7 @@ def test_calibration_that_fails_changes_nothing(model: Residual) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         pq.calibrate(prepared, interrupted(), progress=False)
-    with pytest.raises(pq.CalibrationError, match="NaN|finite"):
+    with pytest.raises(pq.CalibrationError, match=r"NaN|finite"):
         pq.calibrate(prepared, [batches(1)[0] * torch.nan], progress=False)
     after = norm_sites(prepared)[0].x_range
     assert before is not None
