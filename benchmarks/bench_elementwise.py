@@ -137,8 +137,33 @@ def layernorm(settings: Settings, name: str, tokens: int) -> Row:
         float32(x).numpy(),
         y_grid,
     )
+    add_methods(made, settings, on(GRID16, x.numpy(), "int16"), gamma, beta, y_grid)
     add_torch(made, float32, x)
     return made
+
+
+def add_methods(
+    row: Row,
+    settings: Settings,
+    q: NDArray[np.int16],
+    gamma: NDArray[np.float32],
+    beta: NDArray[np.float32],
+    y_grid: tuple[float, int, int, int],
+) -> None:
+    """The same layer by the published methods, one of each family of kernels."""
+    x_range = np.stack([q.min(0), q.max(0)]).astype(np.float32) * np.float32(GRID16[0])
+    for method in ("ibert", "ivit", "ptf"):
+        derived = numerics.derive_layernorm(
+            CHANNELS, gamma, beta, 1e-6, GRID16[0], y_grid[0], method, x_range
+        )
+        constants = derived.keywords()
+        with cases.definition():
+            definition = ops.layernorm(q, **constants)
+        out = np.empty_like(definition)
+        run = partial(ops.layernorm, q, **constants, out=out, threads=settings.threads)
+        row.equal(run(), definition, f"those of method {method}")
+        real = ((out.astype(np.float64) - y_grid[1]) * y_grid[0]).astype(np.float32)
+        row.ours(run, f"pyquant, method {method}", result=real)
 
 
 def add(settings: Settings, name: str, tokens: int) -> Row:

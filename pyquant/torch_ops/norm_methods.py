@@ -17,7 +17,7 @@ from pyquant import _C
 
 from .integer import bit_length, dyadic, dyadic_tensor, floor_sqrt_shifted, rnu, shift_round
 
-__all__ = ["Layer", "NormMethod", "normalize", "parse"]
+__all__ = ["Layer", "NormMethod", "newton_root", "normalize", "parse"]
 
 _EPSILON_MAX = 2.0**61
 _NUMERATOR = {"ibert": 2**31, "ivit": 2**31 - 1, "ivit_published": 2**31 - 1}
@@ -122,7 +122,7 @@ def _floor_divide(a: Tensor, b: int | Tensor) -> Tensor:
     return torch.div(a, b, rounding_mode="floor")
 
 
-def _newton_root(method: NormMethod, n: Tensor) -> Tensor:
+def newton_root(method: NormMethod, n: Tensor) -> Tensor:
     """About sqrt(n), n >= 1, by integer Newton steps (I-BERT, Alg. 4; I-ViT, I-LayerNorm)."""
     k = torch.bitwise_left_shift(torch.ones_like(n), (bit_length(n) + 1) >> 1)
     steps = method.iterations
@@ -143,7 +143,7 @@ def _newton(method: NormMethod, centred: Tensor, layer: Layer) -> Tensor:
     y = centred
     if not layer.rms:
         y = centred - _floor_divide(2 * centred.sum(dim=-1, keepdim=True) + channels, 2 * channels)
-    std = _newton_root(method, (y * y).sum(dim=-1, keepdim=True).clamp(min=1))
+    std = newton_root(method, (y * y).sum(dim=-1, keepdim=True).clamp(min=1))
     z = (y * _floor_divide(torch.full_like(std, _NUMERATOR[method.name]), std)) >> 1
     return shift_round(z * gain + offset, shift)
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from pyquant import _C
-from tests.spec import cases
+from tests.spec import cases, norm_cases
 from tests.spec.cases import ENDS, Case, all_types
 from tests.variants.calls import actual, eligible_isas, limited_to, traced
 
@@ -76,6 +76,14 @@ def layernorm_cases() -> list[Case]:
                 cases.layernorm(rng, 2, 32767, x_type, y_type, kind, rms) for kind in ("random", "mixed")
             ]
         made += [cases.layernorm(rng, edge, 24, x_type, y_type) for edge in EDGES]
+        for method in norm_cases.METHODS:
+            types = (x_type, y_type)
+            made += [norm_cases.layernorm(rng, method, (3, edge), types) for edge in EDGES[1:]]
+            made += [
+                norm_cases.layernorm(rng, method, (3, 97), types, kind, True) for kind in norm_cases.KINDS
+            ]
+            made += [norm_cases.layernorm(rng, method, (2, 32767), types, k) for k in ("random", "mixed")]
+            made += [norm_cases.layernorm(rng, method, (edge, 24), types) for edge in EDGES]
     return made
 
 
