@@ -49,7 +49,9 @@ class OutputScores:
         for site, x, outputs in walk.replaced(inputs):
             if site.name in left:
                 for trial, cell in zip(self.trials[site.name], self._cells[site.name], strict=True):
-                    found = _logits(walk, outputs(trial.site.integer_of(*x)))
+                    with trial.named():
+                        y = trial.site.integer_of(*x)
+                    found = _logits(walk, outputs(y))
                     cell.errors.update(reference, found)
                     cell.kl += metrics.kl_divergence(reference, found) * best.size
                     guess = found.argmax(-1)

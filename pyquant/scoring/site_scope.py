@@ -74,7 +74,8 @@ class SiteScores:
         outcomes = visit.site.outcomes(others, *args)
         for trial, errors in zip(trials, cell.trials, strict=True):
             own = known and trial.site is visit.site
-            found, scale, zero_point = Outcome(visit.yq) if own else next(outcomes)
+            with trial.named():
+                found, scale, zero_point = Outcome(visit.yq) if own else next(outcomes)
             errors[score].update(y, samples_of(found, visit.shape), scale=scale, zero_point=zero_point)
 
     @staticmethod

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -39,6 +40,16 @@ class Trial:
     candidate: Candidate
     settings: tuple[tuple[str, Any], ...]
     site: Site
+
+    @contextmanager
+    def named(self) -> Iterator[None]:
+        """Errors of values inside say which candidate it was."""
+        try:
+            yield
+        except (ValueError, RuntimeError) as error:
+            if type(error) not in (ValueError, RuntimeError):  # out of memory, say
+                raise
+            raise ValueError(f"candidate {self.candidate.name!r}: {error}") from error
 
 
 def make_trials(

@@ -28,7 +28,7 @@ GROUPS = (
         "vit.embeddings.concat": ["current", "R8"],
         "vit.layers.0.layernorm_before": ["A6", "observer=percentile+percentile=99.9"],
         "vit.layers.0.mlp.fc2": ["W4", "R8"],
-        "vit.layers.1.attention.context": ["softmax=table8", "A6"],
+        "vit.layers.1.attention.context": ["softmax=table8", "A6+softmax=ivit"],
         "vit.layers.1.mlp.activation_fn": ["observer=minmax", "A6"],
     },
     {
@@ -36,8 +36,8 @@ GROUPS = (
         "vit.embeddings.patch_embeddings.projection": ["R8", "W4"],
         "vit.layers.0.attention.q_proj": ["W4+group_size=8", "W4+weight_observer=mse"],
         "vit.layers.0.add": ["R8", "current"],
-        "vit.layers.0.mlp.activation_fn": ["symmetric=true", "unary=table"],
-        "vit.layernorm": ["norm=exact", "symmetric=true"],
+        "vit.layers.0.mlp.activation_fn": ["symmetric=true+unary=ivit", "unary=nnlut"],
+        "vit.layernorm": ["norm=ptf", "norm=ivit"],
     },
 )
 CASES = {site: names for group in GROUPS for site, names in group.items()}

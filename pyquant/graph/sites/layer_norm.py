@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -9,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx
 
 from pyquant.config import SiteConfig
+from pyquant.errors import CalibrationError
 from pyquant.graph.aten import aten, uses
 from pyquant.graph.capture import Captured
 from pyquant.graph.grid import Edge, qparams_of
@@ -28,7 +30,8 @@ class LayerNormSite(Site):
     ----------
     x_range : Tensor or None
         float32 [2, C], the range of each channel of the input that calibration saw: only with the method
-        ``ptf``, which scales channels apart. Infinite before.
+        ``ptf``, which scales channels apart. Infinite before. It is observed whatever the method, so that
+        ``ptf`` can be tried on a calibrated model.
     """
 
     x_range: Tensor | None
@@ -51,9 +54,11 @@ class LayerNormSite(Site):
     ) -> None:
         super().__init__(name, config, wide, symmetric)
         self.epsilon, self.rms, self.channels = epsilon, rms, channels
-        observes = config.norm == "ptf"
-        self.input_observer = ChannelRange(channels) if observes else None
-        self.register_buffer("x_range", self.input_observer.range() if self.input_observer else None)
+        self.input_observer = ChannelRange(channels)
+        self.register_buffer("x_range", self._new_range())
+
+    def _new_range(self) -> Tensor | None:
+        return self.input_observer.range() if self.config.norm == "ptf" else None
 
     @classmethod
     def match(cls, captured: Captured, node: fx.Node) -> Match | str | None:
@@ -95,22 +100,30 @@ class LayerNormSite(Site):
         return y
 
     def forward(self, *args: Any) -> Tensor:
-        """Run in the site's mode; observe the input too where the method asks for it."""
+        """Run in the site's mode; observe the input too."""
         y = super().forward(*args)  # which refuses what is not finite
-        if self.mode == "observe" and self.input_observer is not None:
+        if self.mode == "observe":
             self.input_observer(args[0][0])
         return y
 
     def reset_observers(self) -> None:
         """Forget what was observed."""
         super().reset_observers()
-        if self.input_observer is not None:
-            self.input_observer.reset()
+        self.input_observer.reset()
 
     def calibrate_weights(self, *weights: Tensor) -> None:
         """Keep the channels' ranges."""
-        if self.input_observer is not None:
-            self.x_range = self.input_observer.range()
+        self.x_range = self._new_range()
+
+    def with_settings(self, settings: Mapping[str, Any], *weights: Any) -> Site:
+        """As for any site; a method that scales channels apart takes their ranges from the observer."""
+        made = super().with_settings(settings, *weights)
+        assert isinstance(made, LayerNormSite)
+        if made.config.norm != self.config.norm:
+            made.x_range = made._new_range()
+            if made.x_range is not None and bool(torch.isinf(made.x_range).any()):
+                raise CalibrationError(f"site {self.name!r} has observed nothing; calibrate first")
+        return made
 
     def lower(self, to: Lowering, node: fx.Node) -> None:
         """One LAYERNORM over the rows as they lie."""

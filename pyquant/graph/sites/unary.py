@@ -125,6 +125,10 @@ class UnarySite(Site):
             table = ops.quantize(other.integer_of((values, scale, zero_point)).detach().numpy(), *y)
             yield Outcome(torch.from_numpy(ops.table(q, table)), y.scale, y.zero_point)
 
+    def methods(self) -> tuple[str, ...]:
+        """Those that have this function."""
+        return tuple(name for name in super().methods() if self.function in unary_functions(name))
+
     def lower(self, to: Lowering, node: fx.Node) -> None:
         """One TABLE over the elements as they lie."""
         layout, x = to.elements(to.operand(node.args[0]))
