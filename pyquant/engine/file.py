@@ -13,7 +13,6 @@ import json
 import math
 import os
 import re
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,6 +25,7 @@ from pyquant.coverage import Coverage
 from pyquant.engine import structure
 from pyquant.engine.spec import Instruction, ProgramSpec, Value
 from pyquant.errors import ProgramError
+from pyquant.files import write_whole
 from pyquant.qparams import QParams
 
 __all__ = ["FORMAT", "VERSION", "dumps", "load", "loads", "save"]
@@ -82,27 +82,8 @@ def dumps(spec: ProgramSpec, constants: Constants) -> bytes:
 
 
 def save(path: str | os.PathLike[str], spec: ProgramSpec, constants: Constants) -> None:
-    """Write a file whole or not at all: a temporary file beside it, then one rename."""
-    target = Path(path)
-    data = dumps(spec, constants)
-    mode = target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~_umask()
-    descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, mode)
-        os.replace(name, target)
-    except BaseException:
-        os.unlink(name)
-        raise
-
-
-def _umask() -> int:
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask
+    """Write a file whole or not at all."""
+    write_whole(path, dumps(spec, constants))
 
 
 def _value_to_json(value: Value) -> dict[str, Any]:

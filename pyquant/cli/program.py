@@ -1,131 +1,22 @@
-"""The command ``pyquant``: look at this machine, check it, look into a saved program, run it, time it.
-
-Nothing here needs torch. Messages go to standard error, results to standard output; the exit code is 0, 1
-(a known answer is not met) or 2 (a file or argument is wrong).
-"""
+"""``pyquant inspect``, ``run`` and ``profile``: a saved program."""
 
 from __future__ import annotations
 
-import os
-import platform
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from importlib import metadata
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import numpy as np
 import typer
 from numpy.typing import NDArray
 
-from pyquant import _C, selftest
-from pyquant._version import __version__
+from pyquant.cli.common import app, fail, table
 from pyquant.engine import IntegerModel
 from pyquant.engine.spec import Value
 from pyquant.errors import ProgramError
 from pyquant.ops import quantize
 
-__all__ = ["app", "main"]
-
-app = typer.Typer(
-    name="pyquant",
-    help="Quantize a PyTorch model to integers, and run exactly what you simulated.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
-
-VERSIONS = ("numpy", "safetensors", "torch", "transformers")
-
-
-def main() -> None:
-    """Entry point of the console script."""
-    app()
-
-
-def _fail(message: object) -> NoReturn:
-    typer.echo(f"pyquant: {' '.join(str(message).split())}", err=True)
-    raise typer.Exit(2)
-
-
-def _table(rows: Iterable[Sequence[object]]) -> str:
-    """Columns as wide as their longest cell."""
-    cells = [[str(cell) for cell in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    lines = ("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) for row in cells)
-    return "\n".join(line.rstrip() for line in lines)
-
-
-# ---- this machine ----
-
-
-@app.command()
-def info() -> None:
-    """What pyquant finds on this machine, and which kernels it takes."""
-    limit = os.environ.get("PYQUANT_ISA")
-    why = f"limited by PYQUANT_ISA={limit}" if limit else "the best of this machine and build"
-    threads = os.environ.get("OMP_NUM_THREADS")
-    rows = [
-        ("pyquant", __version__),
-        ("python", f"{platform.python_version()} on {platform.system()} {platform.machine()}"),
-        *((name, _version(name)) for name in VERSIONS),
-        ("torch shim", _shim()),
-        ("cpu", _cpu_name()),
-        ("features", " ".join(_C.cpu_features()) or "none that a kernel uses"),
-        ("isa", f"{_C.isa_active()} ({why})"),
-        ("threads", f"{_C.num_threads()} ({f'OMP_NUM_THREADS={threads}' if threads else 'all processors'})"),
-    ]
-    chosen = {op: isa for op, isa, _, eligible in _C.kernels() if eligible}  # the last eligible row wins
-    passed_over = {op: [i for o, i, _, ok in _C.kernels() if o == op and not ok] for op in chosen}
-    typer.echo(_table(rows))
-    typer.echo()
-    kernels = [(op, isa, ", ".join(passed_over[op])) for op, isa in chosen.items()]
-    typer.echo(_table([("kernel", "isa", "not eligible here"), *kernels]))
-
-
-def _version(name: str) -> str:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return "not installed"
-
-
-def _shim() -> str:
-    try:
-        from pyquant import torch_ops
-    except ImportError as error:
-        return f"not loaded: torch cannot be imported ({error})"
-    except Exception as error:  # a torch that is installed but broken may raise anything
-        return f"not loaded: {error}"
-    return "loaded" if torch_ops.shim_loaded() else "not loaded: ops run in pure torch, with the same results"
-
-
-def _cpu_name() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
-
-
-@app.command("selftest")
-def selftest_command() -> None:
-    """Check every kernel that this machine can run against known answers."""
-    results = selftest.run()
-    rows = [(r.kernel, r.isa, r.status, r.detail) for r in results]
-    typer.echo(_table([("kernel", "isa", "result", ""), *rows]))
-    built = {isa for _, isa, _, _ in _C.kernels()}
-    absent = [isa for isa in _C.isa_names() if isa not in built]
-    if absent:
-        typer.echo(f"not checked: {', '.join(absent)} (this build has no kernel for them)")
-    count = Counter(result.status for result in results)
-    typer.echo(f"{count['ok']} ok, {count['MISMATCH']} mismatched, {count['not checked']} not checked")
-    if count["MISMATCH"]:
-        raise typer.Exit(1)
-
-
-# ---- a saved program ----
+__all__ = ["inspect", "profile", "run"]
 
 ModelFile = Annotated[Path, typer.Argument(metavar="FILE", help="What IntegerModel.save wrote.")]
 
@@ -134,9 +25,9 @@ def _load(file: Path) -> IntegerModel:
     try:
         return IntegerModel.load(file)
     except ProgramError as error:
-        _fail(f"{file}: {error}")
+        fail(f"{file}: {error}")
     except OSError as error:
-        _fail(f"{file}: {error.strerror or error}")
+        fail(f"{file}: {error.strerror or error}")
 
 
 def _describe(value: Value) -> tuple[str, str, str]:
@@ -156,13 +47,13 @@ def inspect(
     values = spec.values
     rows = [("input", values[i].name, *_describe(values[i])) for i in spec.inputs]
     rows += [("output", values[i].name, *_describe(values[i])) for i in spec.outputs]
-    typer.echo(_table(rows))
+    typer.echo(table(rows))
     if not brief:
         steps = [
             (number, step.op, values[step.output].name, *_describe(values[step.output]))
             for number, step in enumerate(spec.instructions)
         ]
-        typer.echo("\n" + _table([("#", "op", "site", "shape", "type", "grid"), *steps]))
+        typer.echo("\n" + table([("#", "op", "site", "shape", "type", "grid"), *steps]))
     counts = Counter(step.op for step in spec.instructions)
     ops = ", ".join(f"{n} {op}" for op, n in counts.most_common())
     constants: Counter[str] = Counter()
@@ -177,7 +68,7 @@ def inspect(
         ("coverage", model.coverage().summary()),
         ("digest", model.digest()),
     ]
-    typer.echo("\n" + _table(summary))
+    typer.echo("\n" + table(summary))
 
 
 @app.command()
@@ -200,7 +91,7 @@ def run(
     try:
         outputs = _run(model, arrays, integers, batch)
     except (TypeError, ValueError, IndexError) as error:
-        _fail(error)
+        fail(error)
     for name, array in outputs.items():
         typer.echo(f"{name}: {array.dtype} {array.shape}")
         if array.ndim == 2 and array.size:
@@ -227,7 +118,7 @@ def profile(
     try:
         result = model.profile(*arrays, repeat=repeat, batch=None if arrays else batch)
     except (TypeError, ValueError, IndexError) as error:
-        _fail(error)
+        fail(error)
     typer.echo(str(result))
 
 
@@ -236,9 +127,9 @@ def _read_array(path: Path) -> NDArray[Any]:
         with open(path, "rb") as stored:  # not np.load, which also opens archives and pickles
             array: NDArray[Any] = np.lib.format.read_array(stored, allow_pickle=False)
     except OSError as error:
-        _fail(f"{path}: {error.strerror or error}")
+        fail(f"{path}: {error.strerror or error}")
     except (ValueError, EOFError) as error:
-        _fail(f"{path}: {error}")
+        fail(f"{path}: {error}")
     return array
 
 
@@ -289,18 +180,14 @@ def _by_name(result: Any, name: str = "") -> dict[str, NDArray[Any]]:
 
 def _write(out: Path, outputs: dict[str, NDArray[Any]]) -> None:
     if out.suffix not in (".npy", ".npz"):
-        _fail(f"{out}: expected a name that ends in .npy or .npz")
+        fail(f"{out}: expected a name that ends in .npy or .npz")
     if out.suffix == ".npy" and len(outputs) != 1:
-        _fail(f"{out}: the model has {len(outputs)} outputs ({', '.join(outputs)}); they need a name in .npz")
+        fail(f"{out}: the model has {len(outputs)} outputs ({', '.join(outputs)}); they need a name in .npz")
     try:
         if out.suffix == ".npz":
             np.savez(out, allow_pickle=False, **outputs)
         else:
             np.save(out, next(iter(outputs.values())), allow_pickle=False)
     except OSError as error:
-        _fail(f"{out}: {error.strerror or error}")
+        fail(f"{out}: {error.strerror or error}")
     typer.echo(f"wrote {out}", err=True)
-
-
-if __name__ == "__main__":
-    main()
