@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pyquant.candidates import Candidate
     from pyquant.config import QuantConfig, SiteConfig
     from pyquant.graph import HybridModel, Prepared
+    from pyquant.reporting.report import report
     from pyquant.sensitivity_table import SensitivityTable
     from pyquant.verbs.calibrate import calibrate
     from pyquant.verbs.compare import compare
@@ -69,6 +70,7 @@ __all__ = [
     "prepare",
     "qparams_from_range",
     "quantize",
+    "report",
     "sensitivity",
     "set_mode",
 ]
@@ -90,6 +92,7 @@ _LAZY = {
     "mode": "pyquant.verbs",
     "prepare": "pyquant.verbs",
     "quantize": "pyquant.verbs",
+    "report": "pyquant.reporting",
     "sensitivity": "pyquant.verbs",
     "set_mode": "pyquant.verbs",
 }

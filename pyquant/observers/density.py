@@ -63,6 +63,14 @@ class Density:
         inside = (at - self._before[i]) / self.counts[i]
         return float(self._left[i] + min(max(inside, 0.0), 1.0) * self._widths[i])
 
+    def share_below(self, t: float) -> float:
+        """The share of values under `t`, between 0 and 1."""
+        inside = np.clip(t - self._left, 0.0, self._widths)
+        share = np.where(
+            self._widths > 0, inside / np.where(self._widths > 0, self._widths, 1.0), t > self.low
+        )
+        return float(share @ self.counts / self.counts.sum())
+
     def excess(self, t: FloatArray) -> FloatArray:
         """G(t) = the integral of (t - x) over x < t, where one count weighs 1."""
         cut = np.clip(t, self.low, self.high)

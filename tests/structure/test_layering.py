@@ -34,7 +34,7 @@ C_MAY_INCLUDE = {
 
 # Lower may not import higher. `pyquant/__init__.py` is the public face and knows all.
 PYTHON_LAYERS = [
-    {"_C", "_version", "errors", "qparams", "tables", "coverage", "methods"},
+    {"_C", "_version", "errors", "qparams", "tables", "files", "coverage", "methods"},
     {
         "numerics",
         "ops",
@@ -49,7 +49,7 @@ PYTHON_LAYERS = [
     {"torch_ops"},
     {"graph", "observers", "batches", "scoring"},
     {"verbs", "costs", "assignment"},
-    {"report", "cli"},
+    {"reporting", "cli"},
 ]
 LEVEL = {name: level for level, names in enumerate(PYTHON_LAYERS) for name in names}
 WITHOUT_TORCH = {
@@ -65,6 +65,7 @@ WITHOUT_TORCH = {
     "candidates",
     "sensitivity_table",
     "tables",
+    "files",
     "engine",
     "cli",
     "costs",

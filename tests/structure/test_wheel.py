@@ -63,7 +63,7 @@ def test_content(unpacked: Path) -> None:
     files = {str(path.relative_to(unpacked)) for path in unpacked.rglob("*") if path.is_file()}
     package = {name for name in files if name.startswith("pyquant/")}
     python = {str(p.relative_to(ROOT)) for p in PACKAGE.rglob("*.py*") if p.suffix in (".py", ".pyi")}
-    expected = python | {"pyquant/py.typed", MODULE}
+    expected = python | {"pyquant/py.typed", "pyquant/reporting/page.html.j2", MODULE}
     assert package - {SHIM} == expected
     others = {name for name in files - package if ".dist-info/" not in name}
     assert others == set()
