@@ -16,6 +16,8 @@ from pyquant.sensitivity_table import SCORES, SensitivityRow, SensitivityTable
 
 __all__ = ["histograms", "plan", "sensitivity", "worst_sites"]
 
+_PAGE = 14.0  # inches of a heat map: a page 1200 pixels wide shows them at 0.85 of their size
+
 
 def sensitivity(table: SensitivityTable | None, top: int) -> Section:
     """The heat map, and the worst sites as bars."""
@@ -29,7 +31,7 @@ def sensitivity(table: SensitivityTable | None, top: int) -> Section:
     parts: list[Part] = [
         Text(f"{table.summary()}."),
         picture(
-            table.plot,
+            lambda: table.plot("heatmap", width=_PAGE),
             "Heat map: sites down, candidates across, one panel for each kind of site",
             f"{_named(table)} of each candidate at each site; dark is damage.",
         ),

@@ -24,6 +24,7 @@ __all__ = ["KINDS"]
 _COLOURS = [matplotlib.colormaps["tab10"](i) for i in range(10)]
 _MARKERS = "osD^vPX<>*"
 _CELL, _ROW, _TITLE, _LETTER = 0.42, 0.19, 0.3, 0.066  # inches of a heat map; a letter of size 7
+_GAP, _BAR = 0.15, 1.1  # inches between columns, and for the bar of colours
 
 
 def _label(name: str) -> str:
@@ -55,7 +56,7 @@ class _Panel:
         self.left = _LETTER * max(map(len, sites)) + 0.15
         self.below = _LETTER * max(map(len, self.names)) + 0.2
         self.cells = max(_CELL * len(names), 1.0), _ROW * len(sites)
-        self.width, self.height = self.left + self.cells[0] + 0.15, _TITLE + self.cells[1] + self.below
+        self.height = _TITLE + self.cells[1] + self.below
 
     def draw(self, axis: Axes, values: Mapping[tuple[str, str], float | None], score: str, norm: Any) -> None:
         """A colour and a number for each candidate at each site."""
@@ -77,13 +78,27 @@ def _colours(score: str) -> str:
     return "YlOrRd" if SCORES[score].large_is_bad else "YlOrRd_r"
 
 
-def _columns(panels: Sequence[_Panel]) -> list[list[_Panel]]:
-    """Panels in columns, none taller than the tallest panel needs."""
-    tallest = max(panel.height for panel in panels) + 0.3
+def _columns(panels: Sequence[_Panel], width: float) -> list[list[_Panel]]:
+    """Panels in columns, as low as the tallest panel lets them be, but within `width` if that can be."""
+    limit = max(panel.height for panel in panels) + 0.3
+    columns = _packed(panels, limit)
+    while len(columns) > 1 and sum(map(_width, columns)) > width:
+        limit += _TITLE
+        columns = _packed(panels, limit)
+    return columns
+
+
+def _width(column: Sequence[_Panel]) -> float:
+    """The cells of its panels begin at one place."""
+    return max(panel.left for panel in column) + max(panel.cells[0] for panel in column) + _GAP
+
+
+def _packed(panels: Sequence[_Panel], limit: float) -> list[list[_Panel]]:
+    """Columns no taller than `limit`."""
     columns: list[list[_Panel]] = []
     for panel in sorted(panels, key=lambda p: -p.height):
         for column in columns:
-            if sum(p.height for p in column) + panel.height <= tallest:
+            if sum(p.height for p in column) + panel.height <= limit:
                 column.append(panel)
                 break
         else:
@@ -91,14 +106,14 @@ def _columns(panels: Sequence[_Panel]) -> list[list[_Panel]]:
     return columns
 
 
-def heatmap(table: SensitivityTable, score: str) -> Figure:
+def heatmap(table: SensitivityTable, score: str, *, width: float = math.inf) -> Figure:
     """Sites down, candidates across; a panel for each kind of site, dark where the damage is."""
     values = {(row.site, row.candidate): getattr(row, score) for row in table.rows}
     finite = [v for v in values.values() if v is not None and math.isfinite(v)] or [0.0]
     norm = Normalize(min(finite), max(finite))
-    columns = _columns([_Panel(*group) for group in table.groups()])
-    widths = [max(panel.width for panel in column) for column in columns]
-    width = sum(widths) + 1.1
+    columns = _columns([_Panel(*group) for group in table.groups()], width - _BAR)
+    widths = [_width(column) for column in columns]
+    width = sum(widths) + _BAR
     height = max(max(sum(p.height for p in column) for column in columns), 2.0) + 0.1
     figure = Figure(figsize=(width, height))
     x = 0.0

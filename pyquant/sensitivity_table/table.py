@@ -187,7 +187,8 @@ class SensitivityTable:
         score : str, optional
             A name of `SCORES`; by default ``delta``, or ``output_sqnr`` for scope="output".
         **options
-            ``bars``: `top`, the number of sites (30).
+            ``heatmap``: `width`, at most so many inches wide if the panels of two kinds can stand below
+            each other. ``bars``: `top`, the number of sites (30).
 
         Returns
         -------
