@@ -30,9 +30,11 @@ def failing() -> Iterator[None]:
     """What the library raises for bad input and bad files, as `fail`."""
     try:
         yield
+    except typer.Exit:  # which is a RuntimeError
+        raise
     except OSError as error:
         fail(f"{error.filename}: {error.strerror}" if error.filename and error.strerror else error)
-    except (ImportError, KeyError, RuntimeError, TypeError, ValueError) as error:
+    except (ImportError, RuntimeError, TypeError, ValueError) as error:
         fail(error)
 
 

@@ -8,12 +8,12 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 import pyquant as pq
 from tests.verbs.models import CLASSES, mlp
 
-__all__ = ["SECTIONS", "VOID", "Page", "labelled", "measured", "planned", "read"]
+__all__ = ["SECTIONS", "VOID", "Page", "labelled", "measured", "planned", "read", "with_plan"]
 
 SECTIONS = ("summary", "coverage", "accuracy", "sensitivity", "histograms", "plan", "latency")
 VOID = ("meta", "img", "br", "hr", "link", "input")
@@ -81,13 +81,19 @@ def labelled(count: int = 3, size: int = 8) -> list[tuple[Tensor, Tensor]]:
 
 
 @cache
-def measured(model: nn.Module | None = None) -> pq.SensitivityTable:
+def measured() -> pq.SensitivityTable:
     """Of `mlp`, at W6A6."""
     return pq.sensitivity(
-        model or mlp(), labelled(), config="W6A6", candidates=["current", "A4", "A8", "W4"], progress=False
+        mlp(), labelled(), config="W6A6", candidates=["current", "A4", "A8", "W4"], progress=False
     )
 
 
 @cache
 def planned() -> pq.Plan:
     return pq.assign(measured())
+
+
+@cache
+def with_plan() -> pq.Prepared:
+    """Not to be changed."""
+    return pq.quantize(mlp(), labelled(), plan=planned(), progress=False)

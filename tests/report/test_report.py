@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import pyquant as pq
-from tests.report.pages import SECTIONS, labelled, measured, planned, read
+from tests.report.pages import SECTIONS, labelled, measured, planned, read, with_plan
 from tests.verbs.models import mlp
 
 
@@ -48,7 +49,7 @@ def test_model_and_coverage(full: Path) -> None:
     assert facts["model"] == "Mlp"
     assert facts["parameters"] == f"{sum(p.numel() for p in model.parameters()):,}"
     assert facts["float weights"] == f"{4 * sum(p.numel() for p in model.parameters()):,} bytes"
-    qmodel = pq.quantize(mlp(), labelled(), plan=planned(), progress=False)
+    qmodel = with_plan()
     constants = [v for v in pq.convert(qmodel).spec.values if v.kind == "const"]
     assert (
         f"{sum(v.size * int(v.dtype.strip('uint')) // 8 for v in constants):,} bytes"
@@ -62,23 +63,21 @@ def test_model_and_coverage(full: Path) -> None:
 
 def test_accuracy(full: Path) -> None:
     """What `evaluate` says of the float model, of it quantized, and with the plan."""
-    header, real, quantized, with_plan = read(full).rows["accuracy"]
+    header, real, quantized, planned_row = read(full).rows["accuracy"]
     assert header[:4] == ["", "top-1 %", "difference", "correct"]
     reference = pq.evaluate(mlp(), labelled(), progress=False)
     before = pq.evaluate(pq.quantize(mlp(), labelled(), "W6A6", progress=False), labelled(), progress=False)
-    after = pq.evaluate(
-        pq.quantize(mlp(), labelled(), plan=planned(), progress=False), labelled(), progress=False
-    )
+    after = pq.evaluate(with_plan(), labelled(), progress=False)
     for row, name, found in (
         (real, "float", reference),
         (quantized, "quantized", before),
-        (with_plan, "with the plan", after),
+        (planned_row, "with the plan", after),
     ):
         assert row[:2] == [name, f"{found.top1:.2f}"]
         assert row[3] == f"{round(found.top1 * 24 / 100)} of 24"
     assert real[2] == ""
     assert quantized[2] == f"{before.top1 - reference.top1:+.2f}"
-    assert with_plan[-2:] == [f"{after.flips(reference):.2f}", f"{after.sqnr(reference):.1f}"]
+    assert planned_row[-2:] == [f"{after.flips(reference):.2f}", f"{after.sqnr(reference):.1f}"]
 
 
 def test_plan(full: Path) -> None:
@@ -93,7 +92,7 @@ def test_plan(full: Path) -> None:
 
 def test_histograms(full: Path) -> None:
     """The chosen range in real units."""
-    qmodel = pq.quantize(mlp(), labelled(), plan=planned(), progress=False)
+    qmodel = with_plan()
     header, *rows = read(full).rows["histograms"]
     assert header[:5] == ["site", "kind", "bits", "values", "range of the grid"]
     assert {row[0] for row in rows} <= set(qmodel.sites())
@@ -107,7 +106,7 @@ def test_histograms(full: Path) -> None:
 def test_latency(full: Path) -> None:
     page = read(full)
     assert "Batch 1, " in page.text["latency"]
-    engine = pq.convert(pq.quantize(mlp(), labelled(), plan=planned(), progress=False))
+    engine = pq.convert(with_plan())
     sites = {row.site for row in engine.profile(repeat=1)}
     assert sites <= {row[0] for row in page.rows["latency"]}
 
@@ -149,9 +148,8 @@ def test_a_prepared_model_stays_as_it_is(tmp_path: Path) -> None:
     assert all(torch.equal(value, state[name]) for name, value in qmodel.state_dict().items())
     assert "does not carry the plan" in page.text["plan"]
     assert [row[0] for row in page.rows["accuracy"]] == ["", "float", "quantized"]
-    carrying = pq.quantize(mlp(), labelled(), plan=planned(), progress=False)
     page = read(
-        pq.report(carrying, plan=planned(), path=tmp_path / "r.html", batches=labelled(), progress=False)
+        pq.report(with_plan(), plan=planned(), path=tmp_path / "r.html", batches=labelled(), progress=False)
     )
     assert "does not carry the plan" not in page.text["plan"]
     assert [row[0] for row in page.rows["accuracy"]] == ["", "float", "with the plan"]
@@ -208,20 +206,23 @@ def test_given_accuracy_and_profile(tmp_path: Path) -> None:
 def test_files_of_table_and_plan(tmp_path: Path) -> None:
     measured().save(tmp_path / "table.json")
     planned().save(tmp_path / "plan.yaml")
-    values = {"path": tmp_path / "r.html", "batches": labelled(), "latency": False, "progress": False}
-    by_file = pq.report(mlp(), tmp_path / "table.json", str(tmp_path / "plan.yaml"), **values).read_bytes()
-    assert by_file == pq.report(mlp(), measured(), planned(), **values).read_bytes()
+    values = {"path": tmp_path / "r.html", "latency": False}
+    files = tmp_path / "table.json", str(tmp_path / "plan.yaml")
+    by_file = pq.report(with_plan(), *files, **values).read_bytes()
+    assert by_file == pq.report(with_plan(), measured(), planned(), **values).read_bytes()
 
 
 def test_same_arguments_same_bytes(tmp_path: Path) -> None:
     """Whatever the settings of matplotlib are."""
     import matplotlib
 
-    profile = pq.convert(pq.quantize(mlp(), labelled(), progress=False)).profile(repeat=1)
+    profile = pq.convert(with_plan()).profile(repeat=1)
     values = {"batches": labelled(), "latency": profile, "progress": False}
-    one = pq.report(mlp(), measured(), planned(), path=tmp_path / "1.html", **values).read_bytes()
+    one = pq.report(with_plan(), measured(), planned(), path=tmp_path / "1.html", **values).read_bytes()
     with matplotlib.rc_context({"font.size": 20, "axes.facecolor": "red", "svg.hashsalt": "other"}):
-        two = pq.report(mlp(), measured(), planned(), path=tmp_path / "2.html", **values).read_bytes()
+        two = pq.report(
+            copy.deepcopy(with_plan()), measured(), planned(), path=tmp_path / "2.html", **values
+        ).read_bytes()
     assert one == two
 
 

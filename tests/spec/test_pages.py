@@ -1,4 +1,4 @@
-"""The pages of docs/numerics: their examples run, their links lead somewhere, and what they name is there."""
+"""The pages of docs/numerics, and docs/report.md: their examples run, their links lead somewhere, and what they name is there."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from tests.pages import LINK, check_links, run_examples
 
 FOLDER = Path(__file__).resolve().parents[2] / "docs" / "numerics"
 PAGES = sorted(FOLDER.glob("*.md"))
+ALL_PAGES = [*PAGES, FOLDER.parent / "report.md"]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", ALL_PAGES, ids=lambda page: page.name)
 def test_examples(page: Path) -> None:
     """The blocks of a page are one session, in order."""
     assert run_examples(page) > 0 or page.name == "README.md"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", ALL_PAGES, ids=lambda page: page.name)
 def test_links(page: Path) -> None:
     check_links(page)
 
