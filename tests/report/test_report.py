@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import doctest
+import importlib
 import re
 from pathlib import Path
 
@@ -224,6 +226,11 @@ def test_same_arguments_same_bytes(tmp_path: Path) -> None:
             copy.deepcopy(with_plan()), measured(), planned(), path=tmp_path / "2.html", **values
         ).read_bytes()
     assert one == two
+
+
+def test_the_example_of_the_docstring() -> None:
+    result = doctest.testmod(importlib.import_module("pyquant.reporting.report"), raise_on_error=False)
+    assert (result.failed, result.attempted) == (0, 4)
 
 
 def test_names_are_text(tmp_path: Path) -> None:

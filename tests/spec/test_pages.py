@@ -1,4 +1,4 @@
-"""The pages of docs/numerics, and docs/report.md: their examples run, their links lead somewhere, and what they name is there."""
+"""Pages of docs: their examples run, their links lead somewhere, and what they name is there."""
 
 from __future__ import annotations
 
