@@ -128,7 +128,7 @@ typedef struct pq_row_scale {
 } pq_row_scale;
 
 PQ_INLINE pq_row_scale pq_make_row_scale(const pq_attention_args *args, uint32_t divisor) {
-    const pq_dyadic scale = pq_attention_normalizer(args->requant, divisor);
+    const pq_dyadic scale = pq_softmax_normalizer(args->requant, divisor);
     const int up = scale.shift - 21;
     return (pq_row_scale){
         .before = (int64_t)((UINT64_C(1) << 63) + (UINT64_C(1) << (scale.shift - 1))),

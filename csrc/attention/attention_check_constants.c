@@ -2,8 +2,8 @@
 
 #include <inttypes.h>
 
-#include "attention/attention_s8_kernel.h"
 #include "core/operands.h"
+#include "softmax/softmax_method.h"
 
 static pq_status check_accumulators(const pq_exec *exec, const pq_attention_args *args) {
     const pq_softmax *softmax = &args->softmax;
@@ -17,16 +17,8 @@ static pq_status check_accumulators(const pq_exec *exec, const pq_attention_args
                        "up to %" PRIu64 " * %" PRId32 " for k_len = %zu and pmax = %" PRId32,
                        pq_softmax_weights_most(softmax, keys), vmax, args->k_len, softmax->pmax);
     }
-    /* s_r grows with L; at L = 1 it is shift itself */
     const uint32_t most = args->k_len == 0 ? 1 : (uint32_t)pq_softmax_divisor_most(softmax, keys);
-    const pq_dyadic last = pq_attention_normalizer(args->requant, most);
-    if (last.shift > 62) {
-        return pq_fail(exec, PQ_ERR_OVERFLOW,
-                       "attention_s8: expected a requantization of at most 62 bits, got shift %d, "
-                       "which is %d for a row sum of %" PRIu32,
-                       args->requant.shift, last.shift, most);
-    }
-    return PQ_OK;
+    return pq_softmax_check_requant(exec, "attention_s8", args->requant, most);
 }
 
 pq_status pq_attention_check_constants(const pq_exec *exec, const pq_attention_args *args) {

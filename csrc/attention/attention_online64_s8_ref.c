@@ -92,7 +92,7 @@ static void run(const pq_attention_args *args, const pq_attention_rows *rows, vo
         for (size_t first = 0; first < args->k_len; first += BLOCK) {
             add_block(args, rows, i, first, &row);
         }
-        const pq_dyadic scale = pq_attention_normalizer(args->requant, row.l == 0 ? 1 : row.l);
+        const pq_dyadic scale = pq_softmax_normalizer(args->requant, row.l == 0 ? 1 : row.l);
         int8_t *y =
             args->y + pq_token_offset(args->y_strides, rows->batch, rows->group, rows->head, i);
         for (size_t c = 0; c < args->head_dim; c++) {

@@ -64,12 +64,4 @@ static inline size_t pq_visible_keys(const pq_attention_args *args, size_t query
     return end > args->q_len ? end - args->q_len : 0;
 }
 
-/* requant / L as a dyadic number (m_r, s_r of the header). L >= 1. */
-static inline pq_dyadic pq_attention_normalizer(pq_dyadic requant, uint32_t l) {
-    const uint64_t t = ((uint64_t)requant.multiplier << 32) / l;
-    const int bits = 64 - __builtin_clzll(t);
-    return (pq_dyadic){.multiplier = (int32_t)(t >> (bits - 31)),
-                       .shift = (uint8_t)(requant.shift + 63 - bits)};
-}
-
 #endif

@@ -179,7 +179,7 @@ typedef struct row_scale {
 } row_scale;
 
 static row_scale make_row_scale(const pq_attention_args *args, pq_softmax_sums sums) {
-    const pq_dyadic scale = pq_attention_normalizer(args->requant, sums.divisor);
+    const pq_dyadic scale = pq_softmax_normalizer(args->requant, sums.divisor);
     return (row_scale){scale.multiplier, -scale.shift,
                        (uint32_t)(128 + args->v_zero_point) * sums.weights};
 }

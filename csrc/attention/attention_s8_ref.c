@@ -61,7 +61,7 @@ static void row_output(const pq_attention_args *args, const pq_attention_rows *r
             o[c] += p[j] * v[c];
         }
     }
-    const pq_dyadic scale = pq_attention_normalizer(args->requant, sums.divisor);
+    const pq_dyadic scale = pq_softmax_normalizer(args->requant, sums.divisor);
     int8_t *y = args->y + pq_token_offset(args->y_strides, rows->batch, rows->group, rows->head, i);
     for (size_t c = 0; c < args->head_dim; c++) {
         const int64_t value = o[c] - (int64_t)args->v_zero_point * sums.weights;

@@ -2,6 +2,7 @@
 
 #include "derive/derive_internal.h"
 #include "pyquant/derive.h"
+#include "softmax/softmax_method.h"
 
 #define HEAD_DIM_MAX 32767
 /* Below this an additive float mask means "excluded": -inf, and what frameworks write for it. */
@@ -47,16 +48,13 @@ pq_status pq_derive_attention(const pq_exec *exec, const pq_method *method, pq_a
         return status;
     }
     /* The longest row decides the largest shift of the normalisation; attention.h wants <= 62. */
-    const uint64_t t =
-        ((uint64_t)ratio.multiplier << 32) / pq_softmax_divisor_most(&out, key_count);
-    int bits = 0;
-    while (bits < 64 && t >> bits != 0) {
-        bits++;
-    }
-    if (ratio.shift + 63 - bits > 62) {
+    const pq_dyadic last =
+        pq_softmax_normalizer(ratio, (uint32_t)pq_softmax_divisor_most(&out, key_count));
+    if (last.shift > 62) {
         return pq_fail(exec, PQ_ERR_OVERFLOW,
                        "%s: expected v_scale / y_scale of at least 2^%d for %zu keys, got %g", op,
-                       31 - bits, keys, (double)v.scale / (double)y.scale);
+                       last.shift - ratio.shift - 32, keys,
+                       (double)v.scale / (double)y.scale);
     }
     *softmax = out;
     *requant = ratio;

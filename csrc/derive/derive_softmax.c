@@ -144,8 +144,8 @@ static pq_status derive_index(const pq_exec *exec, const char *op, double step, 
         }
     }
     return pq_fail(exec, PQ_ERR_OVERFLOW,
-                   "%s: expected q_scale * k_scale * softmax_scale below 2^31 steps of the softmax "
-                   "method, got %g",
+                   "%s: expected the scale of the scores (x_scale, or q_scale * k_scale * "
+                   "softmax_scale) below 2^31 steps of the softmax method, got %g",
                    op, step);
 }
 

@@ -1,8 +1,6 @@
 /* ATTENTION. */
-#include <string.h>
-
 #include "engine/attrs.h"
-#include "engine/op.h"
+#include "engine/op_softmax.h"
 
 enum { ATTENTION_Q, ATTENTION_K, ATTENTION_V, ATTENTION_TABLE, ATTENTION_KEEP, ATTENTION_MASK };
 
@@ -28,12 +26,12 @@ static const pq_engine_range ranges[PQ_ATTENTION_ATTRS] = {
     [PQ_ATTENTION_Q_ZERO_POINT] = PQ_ENGINE_RANGE_S8,
     [PQ_ATTENTION_K_ZERO_POINT] = PQ_ENGINE_RANGE_S8,
     [PQ_ATTENTION_V_ZERO_POINT] = PQ_ENGINE_RANGE_S8,
-    [PQ_ATTENTION_METHOD] = {0, PQ_SOFTMAX_METHOD_COUNT - 1},
+    [PQ_ATTENTION_METHOD] = PQ_ENGINE_RANGE_SOFTMAX_METHOD,
     [PQ_ATTENTION_DELTA_MAX] = PQ_ENGINE_RANGE_U32,
     [PQ_ATTENTION_SOFTMAX_MULTIPLIER] = PQ_ENGINE_RANGE_U32,
-    [PQ_ATTENTION_SOFTMAX_SHIFT] = {1, 31},
-    [PQ_ATTENTION_PMAX] = {1, INT16_MAX},
-    [PQ_ATTENTION_SOFTMAX_BITS] = {0, 16},
+    [PQ_ATTENTION_SOFTMAX_SHIFT] = PQ_ENGINE_RANGE_SOFTMAX_SHIFT,
+    [PQ_ATTENTION_PMAX] = PQ_ENGINE_RANGE_SOFTMAX_PMAX,
+    [PQ_ATTENTION_SOFTMAX_BITS] = PQ_ENGINE_RANGE_SOFTMAX_BITS,
     [PQ_ATTENTION_MULTIPLIER] = PQ_ENGINE_RANGE_MULTIPLIER,
     [PQ_ATTENTION_SHIFT] = PQ_ENGINE_RANGE_SHIFT,
     [PQ_ATTENTION_ZERO_POINT] = PQ_ENGINE_RANGE_S8,
@@ -76,21 +74,11 @@ static pq_attention_args make_args(const pq_value *values, const pq_instruction 
         .k_zero_point = (int32_t)attrs[PQ_ATTENTION_K_ZERO_POINT],
         .v_zero_point = (int32_t)attrs[PQ_ATTENTION_V_ZERO_POINT],
         .causal = attrs[PQ_ATTENTION_CAUSAL] != 0,
-        .softmax = {.method = (pq_softmax_method)attrs[PQ_ATTENTION_METHOD],
-                    .delta_max = (uint32_t)attrs[PQ_ATTENTION_DELTA_MAX],
-                    .multiplier = (uint32_t)attrs[PQ_ATTENTION_SOFTMAX_MULTIPLIER],
-                    .shift = (int32_t)attrs[PQ_ATTENTION_SOFTMAX_SHIFT],
-                    .pmax = (int32_t)attrs[PQ_ATTENTION_PMAX],
-                    .bits = (int32_t)attrs[PQ_ATTENTION_SOFTMAX_BITS]},
+        .softmax = pq_engine_softmax_of(&attrs[PQ_ATTENTION_METHOD],
+                                        &values[inputs[ATTENTION_TABLE]], table),
         .requant = {(int32_t)attrs[PQ_ATTENTION_MULTIPLIER], (uint8_t)attrs[PQ_ATTENTION_SHIFT]},
         .out = pq_engine_clamp(&attrs[PQ_ATTENTION_ZERO_POINT]),
     };
-    if (table != NULL && pq_softmax_by_octaves(args.softmax.method)) {
-        memcpy(args.softmax.table, table, sizeof args.softmax.table);
-    } else {
-        args.softmax.entries = (uint32_t)values[inputs[ATTENTION_TABLE]].size;
-        args.softmax.exponentials = table;
-    }
     if (inputs[ATTENTION_KEEP] >= 0) {
         make_mask_strides(&values[inputs[ATTENTION_KEEP]], &attrs[PQ_ATTENTION_KEEP],
                           args.keep_strides);
@@ -176,33 +164,6 @@ static pq_status expect_cover(const pq_engine_check *check) {
     return PQ_OK;
 }
 
-/* The constant of the softmax: 32 entries of s16, or a table of s32. What is in it, the family checks. */
-static pq_status expect_table(const pq_engine_check *check) {
-    const int64_t *attrs = check->instruction->attrs;
-    const pq_value *table = pq_engine_input(check, ATTENTION_TABLE);
-    const bool octaves = pq_softmax_by_octaves((pq_softmax_method)attrs[PQ_ATTENTION_METHOD]);
-    if (table->dtype != (octaves ? PQ_S16 : PQ_S32)) {
-        return pq_engine_reject(check, "expected a table of %s for softmax method %lld",
-                                octaves ? "s16" : "s32", (long long)attrs[PQ_ATTENTION_METHOD]);
-    }
-    if (!octaves) { /* before the size is narrowed */
-        return table->size >= 1 && table->size <= PQ_SOFTMAX_ENTRIES_MAX
-                   ? PQ_OK
-                   : pq_engine_reject(check, "expected a table of 1 to %d entries, got %lld",
-                                      PQ_SOFTMAX_ENTRIES_MAX, (long long)table->size);
-    }
-    const pq_status status = pq_engine_expect_size(check, ATTENTION_TABLE, PQ_SOFTMAX_TABLE_SIZE);
-    const int16_t *entries = pq_engine_constant(check, ATTENTION_TABLE);
-    for (int j = 0; status == PQ_OK && j < PQ_SOFTMAX_TABLE_SIZE; j++) {
-        /* P <= pmax, on which every bound of attention.h rests. */
-        if (entries[j] < 0 || entries[j] > 2 * attrs[PQ_ATTENTION_PMAX]) {
-            return pq_engine_reject(check, "expected table[%d] in [0, 2 * pmax], got %d", j,
-                                    entries[j]);
-        }
-    }
-    return status;
-}
-
 static pq_status expect_mask_values(const pq_engine_check *check) {
     const pq_value *mask = pq_engine_input(check, ATTENTION_MASK);
     const int32_t *data = pq_engine_constant(check, ATTENTION_MASK);
@@ -219,7 +180,8 @@ static pq_status validate(const pq_engine_check *check) {
     const int64_t *attrs = check->instruction->attrs;
     const int64_t heads = attrs[PQ_ATTENTION_HEADS], kv_heads = attrs[PQ_ATTENTION_KV_HEADS];
     const int64_t q_len = attrs[PQ_ATTENTION_Q_LEN], k_len = attrs[PQ_ATTENTION_K_LEN];
-    pq_status status = expect_table(check);
+    pq_status status =
+        pq_engine_expect_softmax_table(check, ATTENTION_TABLE, &attrs[PQ_ATTENTION_METHOD]);
     if (status == PQ_OK) {
         status = expect_span(check, ATTENTION_Q, heads, q_len, &attrs[PQ_ATTENTION_Q]);
     }

@@ -3,6 +3,7 @@
 #include <inttypes.h>
 
 #include "softmax/softmax_bank.h"
+#include "softmax/softmax_method.h"
 
 static int32_t pmax_limit(const pq_softmax *softmax) {
     switch (softmax->method) {
@@ -165,4 +166,16 @@ uint64_t pq_softmax_divisor_most(const pq_softmax *softmax, size_t keys) {
     }
     const uint64_t sum = pq_softmax_weights_most(softmax, keys);
     return softmax->method == PQ_SOFTMAX_SOLE && sum < UINT64_MAX / 2 ? 2 * sum : sum;
+}
+
+pq_status pq_softmax_check_requant(const pq_exec *exec, const char *op, pq_dyadic requant,
+                                   uint32_t divisor) {
+    const pq_dyadic last = pq_softmax_normalizer(requant, divisor);
+    if (last.shift > 62) {
+        return pq_fail(exec, PQ_ERR_OVERFLOW,
+                       "%s: expected a requantization of at most 62 bits, got shift %d, which is "
+                       "%d for a row sum of %" PRIu32,
+                       op, requant.shift, last.shift, divisor);
+    }
+    return PQ_OK;
 }

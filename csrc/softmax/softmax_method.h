@@ -11,11 +11,25 @@
 #include <stdint.h>
 
 #include "pyquant/softmax.h"
+#include "pyquant/types.h"
 
 /* What a row's weights add up to, and what they are to be divided by: L, at least 1. */
 typedef struct pq_softmax_sums {
     uint32_t weights, divisor;
 } pq_softmax_sums;
+
+/* requant / L as a dyadic number: what one unit of P or of P times V is worth in the output.
+ *     t = (multiplier << 32) / L >= 2^30,  b = bitlen(t);  t >> (b - 31),  shift + 63 - b */
+static inline pq_dyadic pq_softmax_normalizer(pq_dyadic requant, uint32_t l) {
+    const uint64_t t = ((uint64_t)requant.multiplier << 32) / l;
+    const int bits = 64 - __builtin_clzll(t);
+    return (pq_dyadic){.multiplier = (int32_t)(t >> (bits - 31)),
+                       .shift = (uint8_t)(requant.shift + 63 - bits)};
+}
+
+/* That shift grows with L. `divisor` is the greatest that can be; the shift must stay inside 62. */
+PQ_NODISCARD pq_status pq_softmax_check_requant(const pq_exec *exec, const char *op,
+                                                pq_dyadic requant, uint32_t divisor);
 
 /* The definition. score[n], keep[n] (0 excludes) -> p[n]. */
 typedef pq_softmax_sums pq_softmax_ref_fn(const pq_softmax *softmax, size_t n, const int32_t *score,

@@ -9,6 +9,7 @@
 #include "pyquant/layernorm.h"
 #include "pyquant/layout.h"
 #include "pyquant/rnu.h"
+#include "pyquant/softmax_rows.h"
 
 typedef struct interpretation {
     const build *program;
@@ -149,6 +150,43 @@ static inline pq_strides interpret_strides(const pq_instruction *i, const char *
     return (pq_strides){0, (ptrdiff_t)a[1], (ptrdiff_t)a[2], (ptrdiff_t)a[3]};
 }
 
+static inline pq_softmax interpret_softmax_constants(const operands *o, int slot) {
+    const pq_instruction *i = o->i;
+    pq_softmax softmax = {.method = (pq_softmax_method)build_get(i, "method"),
+                          .delta_max = (uint32_t)build_get(i, "delta_max"),
+                          .multiplier = (uint32_t)build_get(i, "softmax_multiplier"),
+                          .shift = (int32_t)build_get(i, "softmax_shift"),
+                          .pmax = (int32_t)build_get(i, "pmax"),
+                          .bits = (int32_t)build_get(i, "softmax_bits")};
+    if (o->type[slot] == PQ_S32) {
+        softmax.entries = (uint32_t)o->size[slot];
+        softmax.exponentials = (const int32_t *)(const void *)o->x[slot];
+        return softmax;
+    }
+    for (int j = 0; j < PQ_SOFTMAX_TABLE_SIZE; j++) {
+        softmax.table[j] = (uint16_t)interpret_get(o->x[slot], PQ_S16, j);
+    }
+    return softmax;
+}
+
+static inline void interpret_softmax(const operands *o) {
+    const pq_instruction *i = o->i;
+    const size_t n = (size_t)build_get(i, "n");
+    const pq_softmax_rows_args args = {
+        .rows = (size_t)o->size[0] / n,
+        .n = n,
+        .x_type = (pq_dtype)o->type[0],
+        .y_type = (pq_dtype)o->y_type,
+        .x = o->x[0],
+        .y = o->y,
+        .softmax = interpret_softmax_constants(o, 1),
+        .requant = {(int32_t)build_get(i, "multiplier"), (uint8_t)build_get(i, "shift")},
+        .out = interpret_clamp(i),
+    };
+    const pq_exec exec = pq_exec_serial(NULL, 0);
+    CHECK_OK(pq_softmax_rows(&exec, &args));
+}
+
 static inline void interpret_attention(const operands *o) {
     const pq_instruction *i = o->i;
     pq_attention_args args = {
@@ -173,11 +211,7 @@ static inline void interpret_attention(const operands *o) {
         .keep = (const uint8_t *)o->x[4],
         .mask_add = (const int32_t *)(const void *)o->x[5],
         .causal = build_get(i, "causal") != 0,
-        .softmax = {.method = (pq_softmax_method)build_get(i, "method"),
-                    .delta_max = (uint32_t)build_get(i, "delta_max"),
-                    .multiplier = (uint32_t)build_get(i, "softmax_multiplier"),
-                    .shift = (int32_t)build_get(i, "softmax_shift"),
-                    .pmax = (int32_t)build_get(i, "pmax")},
+        .softmax = interpret_softmax_constants(o, 3),
         .requant = {(int32_t)build_get(i, "multiplier"), (uint8_t)build_get(i, "shift")},
         .out = interpret_clamp(i),
     };
@@ -186,9 +220,6 @@ static inline void interpret_attention(const operands *o) {
     for (int s = 0; s < 4; s++) {
         args.keep_strides[s + 1] = (ptrdiff_t)build_get(i, keep[s]);
         args.mask_strides[s + 1] = (ptrdiff_t)build_get(i, mask[s]);
-    }
-    for (int j = 0; j < PQ_SOFTMAX_TABLE_SIZE; j++) {
-        args.softmax.table[j] = (uint16_t)interpret_get(o->x[3], PQ_S16, j);
     }
     const pq_exec exec = pq_exec_serial(NULL, 0);
     CHECK_OK(pq_attention_s8_trace(&exec, &args, &o->trace));

@@ -336,22 +336,62 @@ static inline void random_mask_strides(build *b, int64_t size, const int64_t dim
     }
 }
 
-static inline void random_softmax(build *b, pq_instruction *i, int64_t k_len) {
+/* The table of a method that looks exponentials up, and what goes with it. */
+static inline void random_exponentials(build *b, pq_instruction *i, int slot) {
+    const int64_t method = random_in(b, PQ_SOFTMAX_IBERT, PQ_SOFTMAX_METHOD_COUNT - 1);
+    const bool bytes = method == PQ_SOFTMAX_QFLASH || method == PQ_SOFTMAX_INDEX;
+    int64_t pmax = bytes ? 255 : 1 << 14, bits = 0;
+    if (method == PQ_SOFTMAX_IBERT || method == PQ_SOFTMAX_IVIT) {
+        bits = random_in(b, 5, 15);
+        pmax = (1 << (bits - (method == PQ_SOFTMAX_IVIT))) - 1;
+    } else if (method == PQ_SOFTMAX_FQVIT) {
+        bits = random_in(b, 2, 4);
+    }
+    const int64_t entries = random_in(b, 1, 60);
+    i->inputs[slot] = build_random_constant(b, PQ_S32, entries, 0, bits == 0 ? pmax : 30000);
+    build_set(i, "method", method);
+    build_set(i, "pmax", pmax);
+    build_set(i, "softmax_bits", bits);
+}
+
+static inline void random_octaves(build *b, pq_instruction *i, int slot, int64_t keys) {
     const bool table8 = check_random(&b->random) % 2;
     int64_t pmax = table8 ? 255 : random_in(b, 64, 16383);
-    const int64_t most = INT32_MAX / (255 * (k_len > 0 ? k_len : 1));
+    const int64_t most = INT32_MAX / (255 * (keys > 0 ? keys : 1));
     pmax = pmax < most ? pmax : most;
     int16_t table[PQ_SOFTMAX_TABLE_SIZE];
     for (int j = 0; j < PQ_SOFTMAX_TABLE_SIZE; j++) {
         table[j] = (int16_t)(2 * pmax - pmax * j / 32); /* any table that falls will do */
     }
-    i->inputs[3] = build_constant(b, PQ_S16, table, PQ_SOFTMAX_TABLE_SIZE);
+    i->inputs[slot] = build_constant(b, PQ_S16, table, PQ_SOFTMAX_TABLE_SIZE);
     build_set(i, "method", table8 ? PQ_SOFTMAX_TABLE8 : PQ_SOFTMAX_TABLE16);
     build_set(i, "pmax", pmax);
+}
+
+static inline void random_softmax_constants(build *b, pq_instruction *i, int slot, int64_t keys) {
+    if (check_random(&b->random) % 3 == 0) {
+        random_exponentials(b, i, slot);
+    } else {
+        random_octaves(b, i, slot, keys);
+    }
     const int64_t multiplier = random_in(b, 1, 4000), shift = random_in(b, 1, 12);
     build_set(i, "softmax_multiplier", multiplier);
     build_set(i, "softmax_shift", shift);
     build_set(i, "delta_max", random_in(b, 0, (INT64_C(0xffffffff) - (1 << shift)) / multiplier));
+}
+
+static inline void random_softmax(build *b) {
+    const int64_t x = random_pick(b, 1u << PQ_S8 | 1u << PQ_S16);
+    const pq_value v = b->values[x];
+    const int64_t n = random_divisor(b, v.size);
+    const pq_dtype type = random_s8_s16(b);
+    pq_instruction *i = build_emit(b, PQ_OP_SOFTMAX, -1);
+    i->inputs[0] = x;
+    random_softmax_constants(b, i, 1, n);
+    i->output = random_temp(b, type, v.batched, v.size);
+    build_set(i, "n", n);
+    random_requant(b, i, 14, 24);
+    build_set_clamp(b, i, type);
 }
 
 static inline void random_attention(build *b) {
@@ -386,7 +426,7 @@ static inline void random_attention(build *b) {
     i->inputs[2] = v;
     i->inputs[4] = keep;
     i->inputs[5] = mask;
-    random_softmax(b, i, k_len);
+    random_softmax_constants(b, i, 3, k_len);
     i->output = random_temp(b, PQ_S8, batched, groups * heads * q_len * d);
     build_set(i, "groups", groups);
     build_set(i, "heads", heads);

@@ -252,7 +252,7 @@ static void test_attention(void) {
     BAD(pq_derive_attention(&exec, &table16, large, unit, unit, unit, 1.0, 64, 10, false,
                             exponentials, &softmax, &requant),
         PQ_ERR_OVERFLOW,
-        "derive_attention: expected q_scale * k_scale * softmax_scale below 2^31 steps");
+        "q_scale * k_scale * softmax_scale) below 2^31 steps");
     BAD(pq_derive_attention(&exec, &table16, unit, unit, unit, unit, 0.0, 64, 10, false,
                             exponentials, &softmax, &requant),
         PQ_ERR_VALUE, "softmax_scale > 0, got 0");
@@ -290,6 +290,45 @@ static void test_attention(void) {
         CHECK(fabsl(ldexpl(softmax.multiplier, -softmax.shift) - step) <=
               ldexpl(0.5L, -softmax.shift) + step * 0x1p-50L);
     }
+}
+
+static void test_softmax_rows(void) {
+    const pq_method table16 = pq_method_default(PQ_METHOD_SOFTMAX, PQ_SOFTMAX_TABLE16);
+    const pq_method table8 = pq_method_default(PQ_METHOD_SOFTMAX, PQ_SOFTMAX_TABLE8);
+    const pq_exec exec = pq_exec_serial(message, sizeof message);
+    const pq_affine octave = {0.69314718F, 5, -32768, 32767};
+    const pq_affine full = {0x1p-8F, -128, -128, 127};
+    pq_softmax softmax;
+    pq_dyadic requant;
+    /* as for attention, but rows of up to (2^31 - 1) / 16383 = 131080.0004 have 14 bits */
+    CHECK_OK(pq_derive_softmax_rows(&exec, &table16, octave, full, 131080, exponentials, &softmax,
+                                    &requant));
+    CHECK_EQ(softmax.shift, 23);
+    CHECK_EQ(softmax.delta_max, 15);
+    CHECK_EQ(softmax.pmax, 16383);
+    CHECK_EQ(requant.multiplier, 1 << 30); /* 2^8 = 2^30 / 2^22 */
+    CHECK_EQ(requant.shift, 22);
+    CHECK_OK(pq_derive_softmax_rows(&exec, &table16, octave, full, 131081, exponentials, &softmax,
+                                    &requant));
+    CHECK_EQ(softmax.pmax, 16382);
+    /* so fine that 65535 units are less than the end: all of them count */
+    const pq_affine fine = {1e-6F, 0, -32768, 32767};
+    CHECK_OK(pq_derive_softmax_rows(&exec, &table16, fine, full, 0, exponentials, &softmax,
+                                    &requant));
+    CHECK_EQ(softmax.delta_max, 65535);
+    BAD(pq_derive_softmax_rows(&exec, &table8, octave, full, 8421505, exponentials, &softmax,
+                               &requant),
+        PQ_ERR_OVERFLOW, "derive_softmax: expected at most 8421504 keys (values up to 1), got 842");
+    const pq_affine coarse = {0x1p10F, 0, -128, 127};
+    BAD(pq_derive_softmax_rows(&exec, &table16, octave, coarse, 65536, exponentials, &softmax,
+                               &requant),
+        PQ_ERR_OVERFLOW, "derive_softmax: expected y_scale of at most 2^2 for rows of 65536, got");
+    const pq_affine none = {0.0F, 0, -128, 127};
+    BAD(pq_derive_softmax_rows(&exec, &table16, none, full, 3, exponentials, &softmax, &requant),
+        PQ_ERR_VALUE, "derive_softmax: ");
+    const pq_affine huge = {0x1p60F, 0, -128, 127};
+    BAD(pq_derive_softmax_rows(&exec, &table16, huge, full, 3, exponentials, &softmax, &requant),
+        PQ_ERR_OVERFLOW, "the scale of the scores (x_scale, or ");
 }
 
 static void test_mask(void) {
@@ -569,6 +608,7 @@ int main(void) {
     test_weights();
     test_weights_random();
     test_attention();
+    test_softmax_rows();
     test_mask();
     test_layernorm();
     test_norm();

@@ -9,6 +9,7 @@
 #include "pyquant/layernorm.h"
 #include "pyquant/quantize.h"
 #include "pyquant/sim.h"
+#include "pyquant/softmax_rows.h"
 
 enum { MAX = 6000 };
 
@@ -200,6 +201,31 @@ static void test_layernorm(void) {
         CHECK_OK(pq_sim_layernorm(&serial, ROWS, C, x, wide, w, b, 1e-5, rms, &method, ranges, other,
                                   got));
         CHECK_SAME(got, want, ROWS * C * sizeof(float));
+    }
+}
+
+static void test_softmax(void) {
+    enum { ROWS = 5, N = 37 };
+    int32_t table[PQ_SOFTMAX_ENTRIES_MAX];
+    const pq_affine half = {1.0F / 65535, -32768, -32768, 32767};
+    for (int code = 0; code < PQ_SOFTMAX_METHOD_COUNT; code++) {
+        const pq_method method = pq_method_default(PQ_METHOD_SOFTMAX, code);
+        const pq_affine y_q = code % 2 ? half : (pq_affine){1.0F / 255, -128, -128, 127};
+        fill(x, ROWS * N, 8.0F);
+        pq_softmax_rows_args args = {.rows = ROWS,
+                                     .n = N,
+                                     .x_type = PQ_S16,
+                                     .y_type = code % 2 ? PQ_S16 : PQ_S8,
+                                     .x = x16,
+                                     .y = y16,
+                                     .out = clamp_of(y_q)};
+        CHECK_OK(pq_derive_softmax_rows(&serial, &method, wide, y_q, N, table, &args.softmax,
+                                        &args.requant));
+        quantize(ROWS * N, x, &wide, x16);
+        CHECK_OK(pq_softmax_rows(&serial, &args));
+        dequantize(ROWS * N, y16, &y_q, want);
+        CHECK_OK(pq_sim_softmax(&serial, ROWS, N, x, wide, &method, y_q, got));
+        CHECK_SAME(got, want, ROWS * N * sizeof(float));
     }
 }
 
@@ -448,11 +474,16 @@ static void test_rules(void) {
     CHECK_STATUS(pq_sim_layernorm(&serial, 1, 1, &nan, byte, NULL, NULL, 0.0, false, &exact, NULL,
                                   byte, &y),
                  PQ_ERR_NAN);
+    const pq_method table8 = pq_method_default(PQ_METHOD_SOFTMAX, PQ_SOFTMAX_TABLE8);
+    CHECK_STATUS(pq_sim_softmax(&serial, 1, 1, &nan, byte, &table8, byte, &y), PQ_ERR_NAN);
+    CHECK_STATUS(pq_sim_softmax(&serial, SIZE_MAX, 2, &one, byte, &table8, byte, &y),
+                 PQ_ERR_OVERFLOW);
     CHECK_EQ(pq_alloc_live(), 0);
 }
 
 static pq_status call(int which) {
     pq_sim_attention_args sim = attention();
+    const pq_method method = pq_method_default(PQ_METHOD_SOFTMAX, PQ_SOFTMAX_INDEX);
     switch (which) {
     case 0: return pq_sim_linear(&serial, 3, 4, 5, x, byte, w, b, NULL, 8, 0, wide, got);
     case 1: return pq_sim_layernorm(&serial, 3, 8, x, wide, w, b, 1e-5, false, &ptf, range, byte, got);
@@ -461,6 +492,7 @@ static pq_status call(int which) {
     case 4: return pq_sim_mean(&serial, 2, 5, 3, x, byte, wide, got);
     case 5: return pq_sim_requantize(&serial, 50, x, byte, wide, got);
     case 6: return pq_sim_linear(&serial, 3, 4, 5, x, byte, w, b, NULL, 4, 4, wide, got);
+    case 7: return pq_sim_softmax(&serial, 3, 8, x, wide, &method, byte, got);
     default: /* a gap of one float between the rows of q, and a mask: every allocation there is */
         sim.q_strides[0] = H * T * (D + 1);
         sim.q_strides[1] = T * (D + 1);
@@ -478,7 +510,7 @@ static void test_faults(void) {
     fill(b, MAX, 1.0F);
     fill(v, MAX, 5.0F);
     fill(mask, S, 1.0F);
-    for (int which = 0; which < 8; which++) {
+    for (int which = 0; which < 9; which++) {
         long failures = 0;
         for (;; failures++) {
             message[0] = '\0';
@@ -503,6 +535,7 @@ int main(void) {
     test_linear_s4(8);
     test_given_scale_yields_to_bias();
     test_layernorm();
+    test_softmax();
     test_elementwise();
     test_attention_layouts();
     test_attention_masks();

@@ -429,6 +429,60 @@ static void test_attention(void) {
     build_free(&b);
 }
 
+/* x [2, 3] -> softmax (s16), by table16 and then by exponentials */
+static void test_softmax(void) {
+    build b;
+    memset(&b, 0, sizeof b);
+    int16_t table[32];
+    for (int j = 0; j < 32; j++) {
+        table[j] = (int16_t)(510 - 8 * j);
+    }
+    const int32_t exponentials[3] = {100, 50, 0};
+    build_value(&b, PQ_VALUE_INPUT, PQ_S8, true, 6);
+    build_constant(&b, PQ_S16, table, 32);
+    build_value(&b, PQ_VALUE_TEMP, PQ_S16, true, 6);
+    build_constant(&b, PQ_S32, exponentials, 3);
+    b.outputs[b.output_count++] = 2;
+    pq_instruction *i = build_emit(&b, PQ_OP_SOFTMAX, 2);
+    i->inputs[0] = 0;
+    i->inputs[1] = 1;
+    build_set(i, "n", 3);
+    build_set(i, "pmax", 255);
+    build_set(i, "delta_max", 100);
+    build_set(i, "softmax_multiplier", 9);
+    build_set(i, "softmax_shift", 4);
+    build_set(i, "multiplier", 1 << 30);
+    build_set(i, "shift", 20);
+    build_set(i, "quant_min", -32768);
+    build_set(i, "quant_max", 32767);
+    expect(&b, NULL);
+    BREAK(ATTR(i, "n"), 0, "instruction 0 (softmax): expected n in [1, ");
+    BREAK(ATTR(i, "n"), 4, "(softmax): expected input 0 of rows x 4 elements, got 6");
+    BREAK(ATTR(i, "n"), PQ_MAX_VALUE_SIZE, "expected input 0 of rows x");
+    BREAK(b.values[2].size, 5, "expected an output of 6 elements, got 5");
+    BREAK(b.values[2].dtype, PQ_S32, "the output cannot have type 4");
+    BREAK(b.values[0].dtype, PQ_S64, "input 0 cannot have type 5");
+    BREAK(i->inputs[1], 3, "expected a table of s16 for softmax method 0");
+    BREAK(ATTR(i, "method"), 5, "expected a table of s32 for softmax method 5");
+    BREAK(ATTR(i, "method"), 9, "expected method in [0, 8], got 9");
+    BREAK(ATTR(i, "pmax"), 254, "expected table[0] in [0, 2 * pmax], got 510");
+    BREAK(ATTR(i, "pmax"), 256, "(softmax): softmax: expected table[0] = 2 * pmax = 512, got 510");
+    BREAK(ATTR(i, "softmax_shift"), 32, "expected softmax_shift in [1, 31], got 32");
+    BREAK(ATTR(i, "softmax_bits"), 17, "expected softmax_bits in [0, 16], got 17");
+    BREAK(ATTR(i, "softmax_bits"), 3, "softmax bits in [0, 0], got 3");
+    BREAK(ATTR(i, "delta_max"), UINT32_MAX, "(softmax): softmax: expected delta_max * multiplier");
+    BREAK(ATTR(i, "shift"), 60, "a requantization of at most 62 bits, got shift 60");
+    BREAK(ATTR(i, "zero_point"), 32768, "expected zero_point in [-32768, 32767], got 32768");
+    i->inputs[1] = 3;
+    ATTR(i, "method") = PQ_SOFTMAX_IPTQ;
+    expect(&b, NULL);
+    BREAK(ATTR(i, "pmax"), 99, "expected exponentials in [0, 99], got 100");
+    BREAK(ATTR(i, "pmax"), 16385, "1 <= pmax <= 16384, got 16385");
+    ((int32_t *)b.constants[3])[2] = -1;
+    expect(&b, "expected exponentials in [0, 255], got -1");
+    build_free(&b);
+}
+
 int main(void) {
     test_lists();
     test_values();
@@ -439,6 +493,7 @@ int main(void) {
     test_copy();
     test_concat_gather();
     test_attention();
+    test_softmax();
     CHECK_EQ(pq_alloc_live(), 0);
     return check_finish("test_validate");
 }

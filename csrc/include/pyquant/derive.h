@@ -89,6 +89,14 @@ PQ_NODISCARD pq_status pq_derive_attention(const pq_exec *exec, const pq_method 
                                            bool has_mask, int32_t *exponentials,
                                            pq_softmax *softmax, pq_dyadic *requant);
 
+/* The constants of softmax_rows.h for rows of at most n scores on the grid x (int8 or int16):
+ * unit = s_x, delta_bound = 65535, vmax = 1. requant = dyadic(1 / s_y); PQ_ERR_OVERFLOW if s_r could
+ * pass 62 (s_y far above 1). */
+PQ_NODISCARD pq_status pq_derive_softmax_rows(const pq_exec *exec, const pq_method *method,
+                                              pq_affine x, pq_affine y, size_t n,
+                                              int32_t *exponentials, pq_softmax *softmax,
+                                              pq_dyadic *requant);
+
 /* An additive float mask as integers. mask <= -1e30 (-inf, finfo.min) is an exclusion: keep = 0
  * and mask_add = 0. Otherwise keep = 1 and mask_add = rne(mask / (s_q * s_k * softmax_scale))
  * clamped to

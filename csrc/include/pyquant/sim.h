@@ -53,6 +53,11 @@ PQ_NODISCARD pq_status pq_sim_layernorm(const pq_exec *exec, size_t rows, size_t
                                         const pq_method *method, const float *x_range,
                                         pq_affine y_q, float *y);
 
+/* x [rows, n], softmax over n. */
+PQ_NODISCARD pq_status pq_sim_softmax(const pq_exec *exec, size_t rows, size_t n, const float *x,
+                                      pq_affine x_q, const pq_method *method, pq_affine y_q,
+                                      float *y);
+
 /* x must be s8. */
 PQ_NODISCARD pq_status pq_sim_unary(const pq_exec *exec, size_t n, const float *x, pq_affine x_q,
                                     pq_unary function, const pq_method *method, pq_affine y_q,
