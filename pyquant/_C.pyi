@@ -192,6 +192,24 @@ def layernorm(
     ptf_shift: int = 0,
     ptf_zero_point: int = 0,
 ) -> _Array: ...
+def softmax(
+    x: _Array,
+    table: _Array,
+    method: int,
+    delta_max: int,
+    softmax_multiplier: int,
+    softmax_shift: int,
+    pmax: int,
+    multiplier: int,
+    shift: int,
+    softmax_bits: int = 0,
+    zero_point: int = 0,
+    quant_min: int = -128,
+    quant_max: int = 127,
+    dtype: DTypeLike = "int8",
+    out: _Array | None = None,
+    threads: int | None = None,
+) -> _Array: ...
 def table(
     x: _Array, table: _Array, out: _Array | None = None, threads: int | None = None
 ) -> NDArray[np.int8]: ...
@@ -347,6 +365,9 @@ def derive_attention(
     head_dim: int,
     keys: int,
     has_mask: bool = False,
+) -> tuple[NDArray[Any], int, int, int, int, int, int, int]: ...
+def derive_softmax(
+    method: str, x: _Grid, y: _Grid, n: int
 ) -> tuple[NDArray[Any], int, int, int, int, int, int, int]: ...
 def derive_mask(
     mask: NDArray[np.float32], q_scale: float, k_scale: float, softmax_scale: float

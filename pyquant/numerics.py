@@ -30,6 +30,7 @@ __all__ = [
     "GroupScale",
     "LayerNormConstants",
     "MaskConstants",
+    "SoftmaxConstants",
     "UnaryConstants",
     "derive_add",
     "derive_attention",
@@ -39,6 +40,7 @@ __all__ = [
     "derive_group_scale",
     "derive_layernorm",
     "derive_mask",
+    "derive_softmax",
     "derive_table",
     "derive_table_values",
     "derive_unary",
@@ -129,8 +131,8 @@ class GemmS8S4Constants(_Constants):
 
 
 @dataclass(frozen=True, eq=False)
-class AttentionConstants(_Constants):
-    """Of the softmax sub-site and of the output's requantization.
+class SoftmaxConstants(_Constants):
+    """Of a softmax and of the output's requantization.
 
     table is int16 [32] for the methods table16 and table8, and int32 [n] for others: the exponentials of each
     distance from the row's maximum. method is the name, without parameters.
@@ -145,6 +147,10 @@ class AttentionConstants(_Constants):
     softmax_bits: int
     multiplier: int
     shift: int
+
+
+class AttentionConstants(SoftmaxConstants):
+    """Of the softmax sub-site, and of the requantization of the values."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -434,6 +440,29 @@ def derive_attention(
         has_mask,
     )
     return AttentionConstants(table, _name(canonical("softmax", method)), *numbers)
+
+
+def derive_softmax(method: str, x: Grid, y: Grid, n: int) -> SoftmaxConstants:
+    """Constants of an integer softmax over rows.
+
+    Parameters
+    ----------
+    method : str
+        Integer softmax, as `pyquant.methods` lists them: ``"table16"``, ``"ibert(bits=8)"``.
+    x, y : QParams or (scale, zero_point, quant_min, quant_max)
+        int8 or int16 each.
+    n : int
+        The most elements a row will ever have.
+
+    Raises
+    ------
+    ValueError
+        An argument is out of range.
+    OverflowError
+        No integer constants exist for scales this large, or for rows this long.
+    """
+    table, *numbers = _C.derive_softmax(method, _grid(x), _grid(y), n)
+    return SoftmaxConstants(table, _name(canonical("softmax", method)), *numbers)
 
 
 def derive_mask(mask: ArrayLike, q_scale: float, k_scale: float, softmax_scale: float) -> MaskConstants:

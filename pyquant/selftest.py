@@ -223,6 +223,26 @@ def _layernorm_ptf(seed: int, x_type: str, y_type: str, rms: bool) -> Case:
     )
 
 
+def _softmax(seed: int, method: str, x_type: str, y_type: str) -> Case:
+    """On the finest grid that holds 1."""
+    unit = {"int8": 12582912, "int16": 49152}[x_type]  # the whole type spans 12 octaves of 32 steps
+    x = _full(seed, (5, 77), x_type)
+    x[1] = -3  # all alike
+    x[2, 9:] = RANGE[x_type][0]
+    numbers: dict[str, int | str] = {"method": method, "multiplier": 1082130432, "softmax_bits": 0}
+    numbers |= {"softmax_multiplier": unit, "softmax_shift": 23, "pmax": 16383}
+    numbers |= {"shift": {"int8": 23, "int16": 15}[y_type], **_clamp(y_type, -90)}
+    if method in TABLES:
+        table, numbers["pmax"] = TABLES[method]
+        stored = np.array(table, np.int16)
+    else:  # no method's own exponentials: what divides before and what does not is what counts here
+        stored = (np.arange(300, -1, -1, dtype=np.int32) ** 2 * 7) // 40
+        numbers |= {"softmax_bits": 8, "pmax": 255}
+    numbers["delta_max"] = min((2**32 - 2**22 - 1) // unit, 65535)
+    name = f"5x77, {method}, {x_type} to {y_type}"
+    return Case("softmax_rows", "softmax", name, {"x": x, "table": stored}, numbers)
+
+
 def _requantize(seed: int, x_type: str, y_type: str, multiplier: int, shift: int) -> Case:
     numbers: dict[str, int | str] = {"x_zero_point": 11, "multiplier": multiplier, "shift": shift}
     arrays = {"x": _full(seed, (201,), x_type)}
@@ -291,6 +311,9 @@ def _cases() -> Iterator[Case]:
             for code in (1, 2, 3):
                 yield _layernorm_newton(400 + 20 * i + 10 * j, code, x_type, y_type, rms=code == 2)
             yield _layernorm_ptf(440 + 20 * i + 10 * j, x_type, y_type, rms=i == j)
+    for i, method in enumerate((*TABLES, "ibert")):
+        for j, (x_type, y_type) in enumerate((("int8", "int8"), ("int16", "int16"))):
+            yield _softmax(180 + 2 * i + j, method, x_type, y_type)
     table = {"x": _full(200, (1003,), "int8"), "table": _full(201, (256,), "int8")}
     yield Case("table_s8", "table", "1003 elements", table)
     yield _requantize(210, "int8", "int8", 1717986918, 31)
@@ -354,6 +377,11 @@ def _call_layernorm(arrays: dict[str, Any], numbers: dict[str, Any]) -> tuple[Ar
     return (_C.layernorm(**arrays, **numbers, threads=1),)
 
 
+def _call_softmax(arrays: dict[str, Any], numbers: dict[str, Any]) -> tuple[Array, ...]:
+    numbers["method"] = softmax_method_code(numbers["method"])
+    return (_C.softmax(**arrays, **numbers, threads=1),)
+
+
 def _call_transpose(arrays: dict[str, Any], numbers: dict[str, Any]) -> tuple[Array, ...]:
     x = arrays["x"]
     return (_C.copy(x, x.shape[::-1], (1, x.shape[1]), threads=1),)
@@ -388,6 +416,7 @@ _CALLS: dict[str, Callable[[dict[str, Any], dict[str, Any]], tuple[Array, ...]]]
     "attention": partial(_call_attention, _C.attention),
     "attention_online64": partial(_call_attention, _C.attention_online64),
     "layernorm": _call_layernorm,
+    "softmax": _call_softmax,
     "table": lambda arrays, numbers: (_C.table(**arrays, **numbers, threads=1),),
     "requantize": lambda arrays, numbers: (_C.requantize(**arrays, **numbers, threads=1),),
     "add": lambda arrays, numbers: (_C.add(**arrays, **numbers, threads=1),),

@@ -26,7 +26,7 @@ pq_status pq_derive_softmax_rows(const pq_exec *exec, const pq_method *method, p
     if (status != PQ_OK) {
         return status;
     }
-    /* The longest row decides the largest shift of the normalisation; softmax_rows.h wants <= 62. */
+    /* The longest row decides the largest shift; softmax_rows.h wants <= 62. */
     const pq_dyadic last =
         pq_softmax_normalizer(ratio, (uint32_t)pq_softmax_divisor_most(&out, keys));
     if (last.shift > 62) {

@@ -77,9 +77,10 @@ static pq_softmax_rows_args make_args(const pq_value *values, const pq_instructi
         .n = n,
         .x_type = (pq_dtype)x->dtype,
         .y_type = (pq_dtype)y->dtype,
-        .softmax =
-            pq_engine_softmax_of(&attrs[PQ_SOFTMAX_ROWS_METHOD], &values[inputs[SOFTMAX_TABLE]], table),
-        .requant = {(int32_t)attrs[PQ_SOFTMAX_ROWS_MULTIPLIER], (uint8_t)attrs[PQ_SOFTMAX_ROWS_SHIFT]},
+        .softmax = pq_engine_softmax_of(&attrs[PQ_SOFTMAX_ROWS_METHOD],
+                                        &values[inputs[SOFTMAX_TABLE]], table),
+        .requant = {(int32_t)attrs[PQ_SOFTMAX_ROWS_MULTIPLIER],
+                    (uint8_t)attrs[PQ_SOFTMAX_ROWS_SHIFT]},
         .out = pq_engine_clamp(&attrs[PQ_SOFTMAX_ROWS_ZERO_POINT]),
     };
 }
@@ -93,7 +94,8 @@ static pq_status validate(const pq_engine_check *check) {
     }
     pq_status status = pq_engine_expect_output(check, x_size);
     if (status == PQ_OK) {
-        status = pq_engine_expect_softmax_table(check, SOFTMAX_TABLE, &attrs[PQ_SOFTMAX_ROWS_METHOD]);
+        status =
+            pq_engine_expect_softmax_table(check, SOFTMAX_TABLE, &attrs[PQ_SOFTMAX_ROWS_METHOD]);
     }
     if (status) {
         return status;

@@ -18,10 +18,10 @@ enum { PQ_SOFTMAX_ATTR_METHOD, PQ_SOFTMAX_ATTR_DELTA_MAX, PQ_SOFTMAX_ATTR_MULTIP
 #define PQ_ENGINE_RANGE_SOFTMAX_BITS \
     { 0, 16 }
 
-/* `attrs` begins with the method. `table` is the constant `value`, or NULL where only sizes count. */
+/* `attrs` begins with the method. `table` is the constant `value`, or NULL where sizes count. */
 pq_softmax pq_engine_softmax_of(const int64_t *attrs, const pq_value *value, const void *table);
 
-/* The constant input `slot`: 32 entries of s16, or a table of s32. What is in it, the family checks.
+/* The constant input `slot`: 32 entries of s16, or a table of s32; the family checks what is in it.
  */
 PQ_NODISCARD pq_status pq_engine_expect_softmax_table(const pq_engine_check *check, int slot,
                                                       const int64_t *attrs);

@@ -87,24 +87,6 @@ static bool check_distinct(const char *op, PyArrayObject *y) {
     return true;
 }
 
-/* The constant of a method: 32 entries of s16, or a table of s32 (whose size the core checks). */
-static bool take_table(const char *op, PyObject *table, pq_softmax_method method,
-                       PyArrayObject **held) {
-    if (pq_softmax_by_octaves(method)) {
-        return pq_take(op, "table", table, PQ_T_S16, 1, 0, held) &&
-               pq_check_size(op, "table", *held, PQ_SOFTMAX_TABLE_SIZE);
-    }
-    if (!pq_take(op, "table", table, PQ_T_S32, 1, 0, held)) {
-        return false;
-    }
-    if (PyArray_DIM(*held, 0) > PQ_SOFTMAX_ENTRIES_MAX) {
-        PyErr_Format(PyExc_ValueError, "%s: expected a table of at most %d entries, got %zd", op,
-                     PQ_SOFTMAX_ENTRIES_MAX, (Py_ssize_t)PyArray_DIM(*held, 0));
-        return false;
-    }
-    return true;
-}
-
 static bool parse(PyObject *args, PyObject *kwargs, bool traced, operands *held,
                   pq_attention_args *attention, int *thread_count) {
     static const char op[] = "attention";
@@ -152,10 +134,16 @@ static bool parse(PyObject *args, PyObject *kwargs, bool traced, operands *held,
             &out, pq_to_int, &threads, pq_to_int, &softmax_bits)) {
         return false;
     }
+    pq_softmax softmax = {.method = (pq_softmax_method)method.value,
+                          .delta_max = (uint32_t)delta_max.value,
+                          .multiplier = (uint32_t)softmax_multiplier.value,
+                          .shift = (int32_t)softmax_shift.value,
+                          .pmax = (int32_t)pmax.value,
+                          .bits = (int32_t)softmax_bits.value};
     if (!pq_take(op, "q", q, PQ_T_S8, AXES, PQ_STRIDED, &held->q) ||
         !pq_take(op, "k", k, PQ_T_S8, AXES, PQ_STRIDED, &held->k) ||
         !pq_take(op, "v", v, PQ_T_S8, AXES, PQ_STRIDED, &held->v) ||
-        !take_table(op, table, (pq_softmax_method)method.value, &held->table) ||
+        !pq_take_softmax_table(op, table, &softmax, &held->table) ||
         !pq_take(op, "keep", keep, PQ_T_U8, AXES, PQ_STRIDED | PQ_OPTIONAL, &held->keep) ||
         !pq_take(op, "mask_add", mask_add, PQ_T_S32, AXES, PQ_STRIDED | PQ_OPTIONAL,
                  &held->mask_add)) {
@@ -201,24 +189,12 @@ static bool parse(PyObject *args, PyObject *kwargs, bool traced, operands *held,
         .k_zero_point = (int32_t)k_zero_point.value,
         .v_zero_point = (int32_t)v_zero_point.value,
         .causal = causal != 0,
-        .softmax = {.method = (pq_softmax_method)method.value,
-                    .delta_max = (uint32_t)delta_max.value,
-                    .multiplier = (uint32_t)softmax_multiplier.value,
-                    .shift = (int32_t)softmax_shift.value,
-                    .pmax = (int32_t)pmax.value,
-                    .bits = (int32_t)softmax_bits.value},
+        .softmax = softmax,
         .requant = {(int32_t)multiplier.value, (uint8_t)shift.value},
         .out = {(int32_t)zero_point.value, (int32_t)quant_min.value, (int32_t)quant_max.value},
         .y = PyArray_DATA(held->y),
         .y_strides = strides_of(held->y),
     };
-    if (pq_softmax_by_octaves(attention->softmax.method)) {
-        memcpy(attention->softmax.table, PyArray_DATA(held->table),
-               sizeof attention->softmax.table);
-    } else {
-        attention->softmax.entries = (uint32_t)PyArray_DIM(held->table, 0);
-        attention->softmax.exponentials = PyArray_DATA(held->table);
-    }
     for (int axis = 0; axis < AXES; ++axis) {
         if (held->keep != NULL) {
             attention->keep = PyArray_DATA(held->keep);

@@ -113,20 +113,6 @@ done:
     return result;
 }
 
-/* The table of a softmax as a program stores it. */
-static PyArrayObject *softmax_table(const pq_softmax *softmax) {
-    const bool octaves = pq_softmax_by_octaves(softmax->method);
-    const npy_intp size = octaves ? PQ_SOFTMAX_TABLE_SIZE : (npy_intp)softmax->entries;
-    PyArrayObject *table = pq_new_array(1, &size, octaves ? PQ_S16 : PQ_S32);
-    if (table != NULL && octaves) { /* at most 2 * 16383 */
-        memcpy(PyArray_DATA(table), softmax->table, sizeof softmax->table);
-    } else if (table != NULL) {
-        memcpy(PyArray_DATA(table), softmax->exponentials,
-               softmax->entries * sizeof *softmax->exponentials);
-    }
-    return table;
-}
-
 static PyObject *derive_attention(PyObject *module, PyObject *args, PyObject *kwargs) {
     static char *keywords[] = {"method",        "q",        "k",    "v",        "y",
                                "softmax_scale", "head_dim", "keys", "has_mask", NULL};
@@ -158,7 +144,40 @@ static PyObject *derive_attention(PyObject *module, PyObject *args, PyObject *kw
     if (pq_call_end(&call, status) < 0) {
         return NULL;
     }
-    PyArrayObject *table = softmax_table(&softmax);
+    PyArrayObject *table = pq_new_softmax_table(&softmax);
+    if (table == NULL) {
+        return NULL;
+    }
+    return Py_BuildValue("NIIiiiii", (PyObject *)table, softmax.delta_max, softmax.multiplier,
+                         (int)softmax.shift, (int)softmax.pmax, (int)softmax.bits,
+                         (int)requant.multiplier, (int)requant.shift);
+}
+
+static PyObject *derive_softmax(PyObject *module, PyObject *args, PyObject *kwargs) {
+    static char *keywords[] = {"method", "x", "y", "n", NULL};
+    const char *text;
+    pq_grid x = {.name = "x"}, y = {.name = "y"};
+    pq_int n = PQ_SIZE("n", 0);
+    int32_t exponentials[PQ_SOFTMAX_ENTRIES_MAX];
+    pq_method method;
+    pq_softmax softmax;
+    pq_dyadic requant;
+    pq_call call;
+
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "sO&O&O&:derive_softmax", keywords, &text,
+                                     pq_to_grid, &x, pq_to_grid, &y, pq_to_int, &n)) {
+        return NULL;
+    }
+    pq_call_begin(&call, pq_state_of(module), 1);
+    pq_status status = pq_method_parse(&call.exec, PQ_METHOD_SOFTMAX, text, &method);
+    if (status == PQ_OK) {
+        status = pq_derive_softmax_rows(&call.exec, &method, x.affine, y.affine, (size_t)n.value,
+                                        exponentials, &softmax, &requant);
+    }
+    if (pq_call_end(&call, status) < 0) {
+        return NULL;
+    }
+    PyArrayObject *table = pq_new_softmax_table(&softmax);
     if (table == NULL) {
         return NULL;
     }
@@ -289,6 +308,9 @@ PyMethodDef pq_derive_methods[] = {
         "has_mask=False)\n--\n\n(table, delta_max, softmax_multiplier, softmax_shift, "
         "pmax, softmax_bits, multiplier, shift); q, k, v, y are (scale, zero_point, quant_min, "
         "quant_max)."),
+    PQ_KEYWORD_METHOD("derive_softmax", derive_softmax,
+                      "derive_softmax(method, x, y, n)\n--\n\nAs derive_attention, over rows of "
+                      "at most n elements; x, y are (scale, zero_point, quant_min, quant_max)."),
     PQ_KEYWORD_METHOD("derive_mask", derive_mask,
                       "derive_mask(mask, q_scale, k_scale, softmax_scale)\n--\n\n"
                       "(mask_add, keep, any_add, any_excluded)."),

@@ -24,6 +24,7 @@
 #include <stdint.h>
 
 #include "pyquant/exec.h"
+#include "pyquant/softmax.h"
 #include "pyquant/types.h"
 
 #define PQ_KEYWORD_METHOD(name, function, doc) \
@@ -160,6 +161,15 @@ struct pq_gemm_weights;
 PyObject *pq_wrap_weights(const pq_state *state, struct pq_gemm_weights *packed, npy_intp n,
                           npy_intp k, pq_dtype y_type);
 
+/* ---- the constants of a softmax (bind_softmax.c) ---- */
+
+/* The table of a method, which `softmax` names: 32 entries of s16, copied, or exponentials of s32,
+ * pointed at while `held` lives. What is in it, the core checks. */
+bool pq_take_softmax_table(const char *op, PyObject *table, pq_softmax *softmax,
+                           PyArrayObject **held);
+/* The table as a program stores it; NULL with an exception. */
+PyArrayObject *pq_new_softmax_table(const pq_softmax *softmax);
+
 /* Numbers in a row of states (bind_metrics.c). */
 #define PQ_METRICS_STATE 9
 
@@ -170,6 +180,7 @@ extern PyMethodDef pq_gemm_s8s4_methods[];
 extern PyMethodDef pq_attention_methods[];
 extern PyMethodDef pq_elementwise_methods[];
 extern PyMethodDef pq_layernorm_methods[];
+extern PyMethodDef pq_softmax_rows_methods[];
 extern PyMethodDef pq_layout_methods[];
 extern PyMethodDef pq_quantize_methods[];
 extern PyMethodDef pq_observe_methods[];

@@ -30,7 +30,8 @@ typedef struct pq_weight_scale {
     int shift; /* s - 16 */
 } pq_weight_scale;
 
-/* False for s <= 16, where a weight of 1 is 2^14 of the output: no grid of a softmax is that fine. */
+/* False for s <= 16, where a weight of 1 is 2^14 steps of the output: no calibrated grid is so fine.
+ */
 static inline bool pq_weight_scale_of(pq_dyadic factor, pq_weight_scale *scale) {
     if (factor.shift < 17) {
         return false;

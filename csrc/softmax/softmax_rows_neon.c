@@ -1,5 +1,5 @@
-/* Row by row through the methods of softmax_neon.h, which leave the low bytes of 16 weights and then
- * the high ones. */
+/* Row by row through the methods of softmax_neon.h, which leave the low bytes of 16 weights and
+ * then the high ones. */
 #include <assert.h>
 #include <string.h>
 

@@ -1,5 +1,5 @@
-/* softmax_rows: numbers by hand, requantization without 64 bits against its definition, variants and
- * splits against the reference (for every method, at guarded ends of memory), bad arguments. */
+/* softmax_rows: numbers by hand, requantization without 64 bits against its definition, variants
+ * and splits against the reference (every method, at guarded ends of memory), bad arguments. */
 #define _DEFAULT_SOURCE
 #include <sys/mman.h>
 #include <unistd.h>
@@ -234,8 +234,8 @@ static void test_variants(void) {
             memset(y, 0x55, y_size);
             kernel->run(&args, 0, rows, scratch);
             if (!CHECK_SAME(y, want, y_size)) {
-                fprintf(stderr, "  isa %d method %d rows %zu n %zu types %d %d shift %d\n", (int)isa,
-                        (int)method, rows, n, (int)args.x_type, (int)args.y_type,
+                fprintf(stderr, "  isa %d method %d rows %zu n %zu types %d %d shift %d\n",
+                        (int)isa, (int)method, rows, n, (int)args.x_type, (int)args.y_type,
                         args.requant.shift);
             }
             CHECK_EQ(scratch[scratch_size], 0x55);

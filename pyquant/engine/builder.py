@@ -22,6 +22,7 @@ from pyquant.numerics import (
     GemmConstants,
     GemmS8S4Constants,
     LayerNormConstants,
+    SoftmaxConstants,
     softmax_method_code,
 )
 from pyquant.qparams import QParams
@@ -325,14 +326,7 @@ class ProgramBuilder:
             "q_zero_point": _zero_point(q),
             "k_zero_point": _zero_point(k),
             "v_zero_point": _zero_point(v),
-            "method": softmax_method_code(constants.method),
-            "delta_max": constants.delta_max,
-            "softmax_multiplier": constants.softmax_multiplier,
-            "softmax_shift": constants.softmax_shift,
-            "pmax": constants.pmax,
-            "softmax_bits": constants.softmax_bits,
-            "multiplier": constants.multiplier,
-            "shift": constants.shift,
+            **_softmax(constants),
             **_output(grid),
         }
         for operand, numbers in zip("qkvy", (q_strides, k_strides, v_strides, y_strides), strict=True):
@@ -375,6 +369,14 @@ class ProgramBuilder:
             "ptf_zero_point": constants.ptf_zero_point,
         }
         return self.emit("layernorm", inputs, attrs, name=name, dtype=grid.dtype, shape=x.shape, grid=grid)
+
+    def softmax(
+        self, x: Value, constants: SoftmaxConstants, grid: QParams, *, name: str | None = None
+    ) -> Value:
+        """Softmax over the last axis."""
+        table = self._constant_of(constants.table, f"{name or 'softmax'}.table")
+        attrs = {"n": x.shape[-1], **_softmax(constants), **_output(grid)}
+        return self.emit("softmax", [x, table], attrs, name=name, dtype=grid.dtype, shape=x.shape, grid=grid)
 
     def table(self, x: Value, table: Constant, grid: QParams, *, name: str | None = None) -> Value:
         """Any function of int8 to int8, element by element."""
@@ -465,6 +467,12 @@ class ProgramBuilder:
             metadata=dict(metadata or {}),
         )
         return IntegerModel(spec, self.constants)
+
+
+def _softmax(constants: SoftmaxConstants) -> dict[str, int]:
+    """The attributes of a softmax and of the requantization behind it."""
+    numbers = {key: value for key, value in constants.keywords().items() if key != "table"}
+    return {**numbers, "method": softmax_method_code(constants.method)}
 
 
 def _zero_point(x: Value) -> int:

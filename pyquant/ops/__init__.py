@@ -28,7 +28,7 @@ from __future__ import annotations
 
 from pyquant.ops.attend import AttentionTrace, attention, attention_online64, attention_trace
 from pyquant.ops.boundary import Histogram, dequantize, fake_quantize, minmax, quantize
-from pyquant.ops.elementwise import add, layernorm, mean, requantize, table
+from pyquant.ops.elementwise import add, layernorm, mean, requantize, softmax, table
 from pyquant.ops.layout import concat, copy, gather
 from pyquant.ops.linear import (
     PackedWeights,
@@ -63,6 +63,7 @@ __all__ = [
     "pack_s4",
     "quantize",
     "requantize",
+    "softmax",
     "table",
     "unpack_s4",
 ]

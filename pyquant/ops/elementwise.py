@@ -1,4 +1,4 @@
-"""Normalisation, and what works element by element."""
+"""Normalisation and softmax of rows, and what works element by element."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from pyquant import _C
-from pyquant.numerics import NORM_METHODS
+from pyquant.numerics import NORM_METHODS, softmax_method_code
 from pyquant.ops.common import Integers, check_axis, dense, limits
 
-__all__ = ["add", "layernorm", "mean", "requantize", "table"]
+__all__ = ["add", "layernorm", "mean", "requantize", "softmax", "table"]
 
 
 def _norm_code(method: str) -> int:
@@ -86,6 +86,67 @@ def layernorm(
         ptf_multiplier=ptf_multiplier,
         ptf_shift=ptf_shift,
         ptf_zero_point=ptf_zero_point,
+    )
+
+
+def softmax(
+    x: ArrayLike,
+    table: ArrayLike,
+    *,
+    method: str,
+    delta_max: int,
+    softmax_multiplier: int,
+    softmax_shift: int,
+    pmax: int,
+    multiplier: int,
+    shift: int,
+    softmax_bits: int = 0,
+    zero_point: int = 0,
+    quant_min: int | None = None,
+    quant_max: int | None = None,
+    dtype: DTypeLike = "int8",
+    out: NDArray[Any] | None = None,
+    threads: int | None = None,
+) -> Integers:
+    """Integer softmax over the last axis, by one of the methods of attention (softmax_rows.h).
+
+    Parameters
+    ----------
+    x : int8 or int16 [..., n]
+        Its zero point does not matter.
+    table, method, delta_max, softmax_multiplier, softmax_shift, pmax, softmax_bits, multiplier, shift
+        As `pyquant.numerics.derive_softmax` gives.
+
+    Returns
+    -------
+    ndarray of `dtype`, the shape of x
+
+    Examples
+    --------
+    >>> from pyquant.numerics import derive_softmax
+    >>> constants = derive_softmax("table16", (0.1, 0, -128, 127), (1 / 256, -128, -128, 127), 3)
+    >>> y = softmax(np.array([10, 10, -100], np.int8), **constants.keywords(), zero_point=-128)
+    >>> ((y.astype(int) + 128) / 256).tolist()
+    [0.5, 0.5, 0.0]
+    """
+    kind, low, high = limits(dtype, quant_min, quant_max)
+    return _C.softmax(
+        dense(x),
+        dense(table),
+        softmax_method_code(method),
+        delta_max,
+        softmax_multiplier,
+        softmax_shift,
+        pmax,
+        multiplier,
+        shift,
+        softmax_bits=softmax_bits,
+        zero_point=zero_point,
+        dtype=kind,
+        out=out,
+        threads=threads,
+        quant_min=low,
+        quant_max=high,
     )
 
 

@@ -39,6 +39,7 @@ def vectors(op: str) -> list[dict[str, Any]]:
         "attention",
         "attention_online64",
         "layernorm",
+        "softmax",
         "table",
         "requantize",
         "add",

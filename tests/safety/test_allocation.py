@@ -13,6 +13,7 @@ from tests.safety.programs import arguments, block
 GRID = (0.05, 0, -128, 127)
 X = np.ones((40, 32), np.int8)
 Q = np.ones((2, 2, 9, 16), np.int8)
+ROWS = numerics.derive_softmax("sole", GRID, GRID, 16).keywords()
 SOFTMAX = numerics.derive_attention("table16", GRID, GRID, GRID, GRID, 0.25, 16, 9).keywords()
 MODEL = block()
 DATA = MODEL.to_bytes()
@@ -50,6 +51,7 @@ def fail_each(call: Callable[[], object]) -> int:
 CALLS: dict[str, tuple[Callable[[], object], int]] = {
     "gemm": (lambda: ops.gemm(X, X, dtype="int32"), 1),
     "attention": (lambda: ops.attention(Q, Q, Q, **SOFTMAX), 1),
+    "softmax": (lambda: ops.softmax(Q, **ROWS), 1),
     "attention_trace": (lambda: ops.attention_trace(Q, Q, Q, **SOFTMAX), 0),
     "load": (lambda: IntegerModel.from_bytes(DATA), 10),
     "load and run": (lambda: IntegerModel.from_bytes(DATA)(**GIVEN), 12),

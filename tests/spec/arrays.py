@@ -7,7 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from tests.spec import attention, attention_online, elementwise, gemm, layernorm, norm_methods
+from tests.spec import (
+    attention,
+    attention_online,
+    elementwise,
+    gemm,
+    layernorm,
+    norm_methods,
+    softmax_rows,
+)
 from tests.spec.cases import Array, Case
 from tests.spec.numbers import Clamp, Dyadic
 from tests.spec.softmax import Lookup
@@ -55,14 +63,18 @@ def run_gemm_s8s4(a: dict[str, Any], n: dict[str, Any]) -> dict[str, Array]:
     return {"y": np.array(y, n["dtype"]).reshape(len(x), len(w))}
 
 
+def softmax_of(a: dict[str, Any], n: dict[str, Any]) -> attention.Softmax | Lookup:
+    slope, table = (n["delta_max"], n["softmax_multiplier"], n["softmax_shift"]), tuple(a["table"].tolist())
+    method = parse_softmax(n["method"])
+    return attention.Softmax(*slope, n["pmax"], table) if method is None else Lookup(*slope, method, table)
+
+
 def heads_of(a: dict[str, Any], n: dict[str, Any]) -> Iterator[tuple[tuple[int, int], tuple[Any, ...]]]:
     """The arguments of the specification of one head, for each batch entry and head."""
     batch, heads, q_len, _ = a["q"].shape
     kv_heads, k_len = a["k"].shape[1:3]
     score_shape = (batch, heads, q_len, k_len)
-    slope, table = (n["delta_max"], n["softmax_multiplier"], n["softmax_shift"]), tuple(a["table"].tolist())
-    method = parse_softmax(n["method"])
-    softmax = attention.Softmax(*slope, n["pmax"], table) if method is None else Lookup(*slope, method, table)
+    softmax = softmax_of(a, n)
     zero_points = (n["q_zero_point"], n["k_zero_point"], n["v_zero_point"])
     keep = np.broadcast_to(a["keep"], score_shape) != 0 if "keep" in a else None
     add = np.broadcast_to(a["mask_add"], score_shape) if "mask_add" in a else None
@@ -125,6 +137,12 @@ def run_layernorm(a: dict[str, Any], n: dict[str, Any]) -> dict[str, Array]:
     return {"y": np.array(layernorm_rows(a, n), n["dtype"]).reshape(a["x"].shape)}
 
 
+def run_softmax(a: dict[str, Any], n: dict[str, Any]) -> dict[str, Array]:
+    constants = softmax_of(a, n), dyadic_of(n), clamp_of(n)
+    y = [softmax_rows.softmax_row(row, *constants) for row in a["x"].tolist()]
+    return {"y": np.array(y, n["dtype"]).reshape(a["x"].shape)}
+
+
 def run_table(a: dict[str, Any], _: dict[str, Any]) -> dict[str, Array]:
     return {"y": np.array(elementwise.table(a["x"].tolist(), a["table"].tolist()), np.int8)}
 
@@ -158,6 +176,7 @@ RUN = {
     "attention": run_attention,
     "attention_online64": run_attention_online64,
     "layernorm": run_layernorm,
+    "softmax": run_softmax,
     "table": run_table,
     "requantize": run_requantize,
     "add": run_add,

@@ -290,6 +290,42 @@ def mean(rng: Rng, shape: tuple[int, int, int], x_type: str, y_type: str, kind: 
     )
 
 
+def softmax(
+    rng: Rng, rows: int, n: int, x_type: str, y_type: str, method: str = "table16", kind: str = "random"
+) -> Case:
+    """kind "near": all values within six steps of each other."""
+    low, high = TYPE_RANGE[x_type]
+    unit = 0.05 if x_type == "int8" else 0.0004
+    y_low, y_high = TYPE_RANGE[y_type]
+    y = Affine(float32(1 / (y_high - y_low)), y_low, y_low, y_high)
+    if rng.random() < 0.5:  # half as fine, and no whole range
+        y = Affine(float32(1 / y_high), int(rng.integers(-5, 6)), y_low + 1, y_high - 3)
+    constants, requant = derive.softmax_rows(method, Affine(float32(unit), 7, low, high), y, n)
+    x = integers(rng, (rows, n), x_type, "high" if kind == "near" else kind)
+    if kind == "near":
+        x = (x - rng.integers(0, 7, (rows, n))).astype(x_type)
+    by_octaves = isinstance(constants, Softmax)
+    return Case(
+        "softmax",
+        f"{rows}x{n} {x_type} to {y_type} {method} {kind}",
+        {"x": x, "table": np.array(constants.table, np.int16 if by_octaves else np.int32)},
+        {
+            "method": method,
+            "delta_max": constants.delta_max,
+            "softmax_multiplier": constants.multiplier,
+            "softmax_shift": constants.shift,
+            "pmax": constants.pmax,
+            "softmax_bits": 0 if isinstance(constants, Softmax) else constants.method.bits,
+            "multiplier": requant.multiplier,
+            "shift": requant.shift,
+            "zero_point": y.zero_point,
+            "quant_min": y.quant_min,
+            "quant_max": y.quant_max,
+            "dtype": y_type,
+        },
+    )
+
+
 def all_types() -> Iterator[tuple[str, str]]:
     for x_type in TYPE_RANGE:
         for y_type in TYPE_RANGE:
@@ -344,7 +380,8 @@ def small_cases(seed: int = 0) -> list[Case]:
         cases += [add(rng, n, p, (x_type, y_type, y_type)) for n, p in ((0, 1), (1, 1), (66, 33), (40, 40))]
         cases += [add(rng, 20, 10, (x_type, x_type, y_type), kind, s) for kind in ENDS for s in (1, 62)]
     cases += [table(rng, n) for n in (0, 1, 31, 32, 33, 257)]
-    return [*cases, *small_s8s4_cases(seed), *small_online_cases(seed), *small_norm_cases(seed)]
+    later = (small_s8s4_cases, small_online_cases, small_norm_cases, small_softmax_cases)
+    return [*cases, *(case for more in later for case in more(seed))]
 
 
 def small_norm_cases(seed: int) -> list[Case]:
@@ -395,4 +432,20 @@ def small_s8s4_cases(seed: int) -> list[Case]:
         if "(" not in method:
             cases += [attention(rng, (1, 1, 1, 7, 19, 4), method, mask=mask) for mask in ("keep", "both")]
             cases += [attention(rng, (1, 1, 1, 7, 30, 4), method, kind) for kind in ("low", "mixed")]
+    return cases
+
+
+def small_softmax_cases(seed: int) -> list[Case]:
+    """Rows of every method and pair of types, around the steps of the kernels."""
+    rng = np.random.default_rng([seed, 8])
+    cases = []
+    for method in ("table16", "table8", *SOFTMAX_METHODS):
+        for n, (x_type, y_type) in zip((41, 9, 17, 33), all_types(), strict=True):
+            cases.append(softmax(rng, 2, n, x_type, y_type, method))
+        if "(" not in method:
+            cases += [softmax(rng, 1, 15, "int8", "int16", method, kind) for kind in ("mixed", "near")]
+            cases += [softmax(rng, 1, 20, "int16", "int8", method, "near")]
+    for x_type, y_type in all_types():
+        cases += [softmax(rng, rows, n, x_type, y_type) for rows, n in ((0, 3), (3, 0), (3, 1), (1, 64))]
+        cases += [softmax(rng, 1, 33, x_type, y_type, "table16", kind) for kind in ENDS[1:]]
     return cases

@@ -202,9 +202,9 @@ def value_bound(v_zero_point: int) -> int:
     return max(127 - v_zero_point, 128 + v_zero_point)
 
 
-def softmax_pmax(method: str, v_zero_point: int, keys: int) -> int:
-    """The largest weight for which no sum of `keys` products leaves int32 (attention.h, "Bounds")."""
-    limit = INT32_MAX // (value_bound(v_zero_point) * max(keys, 1))
+def softmax_pmax(method: str, vmax: int, keys: int) -> int:
+    """The largest weight for which no sum of `keys` products with up to vmax leaves int32 (attention.h)."""
+    limit = INT32_MAX // (vmax * max(keys, 1))
     least = PMAX["table8"] if method == "table8" else 1
     if limit < least:
         raise OverflowError(f"{method} cannot hold {keys} keys")
@@ -228,6 +228,34 @@ def softmax_slope(real: float, distance: int, end: int = INDEX_END) -> tuple[int
     raise OverflowError(f"softmax slope {real} cannot be encoded")
 
 
+def softmax_constants(
+    method: str, unit: float, distance: int, keys: int, vmax: int
+) -> tuple[Softmax | Lookup, int]:
+    """The constants of a softmax whose unit of score is worth `unit`, and a bound on L (pq_derive_softmax)."""
+    by_table = parse_softmax(method)
+    keys = max(keys, 1)
+    if by_table is None:
+        slope = softmax_slope(unit * LOG2_E * 32, distance)
+        pmax = softmax_pmax(method, vmax, keys)
+        return Softmax(*slope, pmax, tuple(exp2_entry(pmax, j) for j in range(32))), pmax * keys
+    table = tuple(by_table.table())
+    if max(table) * keys > by_table.sum_limit or by_table.most_weights(keys) > INT32_MAX // vmax:
+        raise OverflowError(f"{method} cannot hold {keys} keys")
+    slope = softmax_slope(unit * by_table.per_nat, distance, len(table) - 1)
+    return Lookup(*slope, by_table, table), by_table.most_divisor(keys)
+
+
+def softmax_rows(method: str, x: Affine, y: Affine, n: int) -> tuple[Softmax | Lookup, Dyadic]:
+    """The constants of a softmax over rows of n (pq_derive_softmax_rows)."""
+    check_scale(x.scale)
+    check_scale(y.scale)
+    softmax, most = softmax_constants(method, x.scale, 65535, n, 1)
+    requant = dyadic(1 / y.scale)
+    if normalizer(requant, most).shift > 62:  # the longest row has the largest shift
+        raise OverflowError("y_scale is too large for rows of this length")
+    return softmax, requant
+
+
 def attention(
     method: str,
     q: Affine,
@@ -244,21 +272,7 @@ def attention(
         check_scale(grid.scale)
     unit = q.scale * k.scale * softmax_scale
     distance = 2 * 255 * 128 * head_dim + (2**25 if has_mask else 0)
-    softmax: Softmax | Lookup
-    by_table = parse_softmax(method)
-    if by_table is None:
-        slope = softmax_slope(unit * LOG2_E * 32, distance)
-        pmax = softmax_pmax(method, v.zero_point, keys)
-        softmax = Softmax(*slope, pmax, tuple(exp2_entry(pmax, j) for j in range(32)))
-        most = pmax * max(keys, 1)
-    else:
-        table = tuple(by_table.table())
-        if max(table) * max(keys, 1) > by_table.sum_limit or (
-            by_table.most_weights(max(keys, 1)) > INT32_MAX // value_bound(v.zero_point)
-        ):
-            raise OverflowError(f"{method} cannot hold {keys} keys")
-        softmax = Lookup(*softmax_slope(unit * by_table.per_nat, distance, len(table) - 1), by_table, table)
-        most = by_table.most_divisor(max(keys, 1))
+    softmax, most = softmax_constants(method, unit, distance, keys, value_bound(v.zero_point))
     requant = dyadic(v.scale / y.scale)
     if normalizer(requant, most).shift > 62:  # the longest row has the largest shift
         raise OverflowError("v_scale / y_scale is too small for rows of this length")

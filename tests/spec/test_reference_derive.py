@@ -7,6 +7,7 @@ import pytest
 
 from tests.spec import derive, functions
 from tests.spec.attention import Softmax
+from tests.spec.cases import SOFTMAX_METHODS
 from tests.spec.gemm import pack_s4
 from tests.spec.numbers import Affine, Dyadic, dyadic, float32
 from tests.variants.calls import _C
@@ -162,12 +163,41 @@ def test_attention() -> None:
     assert outcomes >= {"refused", "usual", "flat", "steep"}
 
 
+def test_softmax_rows() -> None:
+    rng = np.random.default_rng(7)
+    outcomes = set()
+    texts = ("table16", "table8", *SOFTMAX_METHODS)
+    for i in range(300):
+        method = texts[i % len(texts)]
+        x, y = (
+            Affine(s, 0, *((-32768, 32767) if wide else S8))
+            for s, wide in zip(scales(rng, 2), rng.integers(0, 2, 2), strict=True)
+        )
+        n = int(rng.choice([0, 1, 10, 197, 1000, 33_000, 131_081, 8_421_505]))
+        try:
+            softmax, requant = derive.softmax_rows(method, x, y, n)
+        except OverflowError:
+            with pytest.raises(OverflowError):
+                _C.derive_softmax(method, grid_tuple(x), grid_tuple(y), n)
+            outcomes.add("refused")
+            continue
+        table, *rest = _C.derive_softmax(method, grid_tuple(x), grid_tuple(y), n)
+        bits = 0 if isinstance(softmax, Softmax) else softmax.method.bits
+        assert table.tolist() == list(softmax.table)
+        assert rest == [
+            softmax.delta_max, softmax.multiplier, softmax.shift, softmax.pmax, bits,
+            requant.multiplier, requant.shift,
+        ]  # fmt: skip
+        outcomes.add("flat" if softmax.delta_max == 0 else "usual")
+    assert outcomes >= {"refused", "usual", "flat"}
+
+
 def test_exp2_table_for_every_row_length() -> None:
     """All tables a row length can ask for: pmax from 16383 down."""
     unit = (1.0, 0, *S8)
     for keys in np.unique(np.geomspace(1, 2**23, 300).astype(int)).tolist():
         table, _, _, _, pmax, *_ = _C.derive_attention("table16", unit, unit, unit, unit, 1.0, 1, keys)
-        assert pmax == derive.softmax_pmax("table16", 0, keys)
+        assert pmax == derive.softmax_pmax("table16", 128, keys)
         assert table.tolist() == [derive.exp2_entry(pmax, j) for j in range(32)]
 
 

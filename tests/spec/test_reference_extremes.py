@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from pyquant import _C
 from tests.spec import arrays
 from tests.spec.cases import TYPE_RANGE, Case, integers
+from tests.spec.softmax import parse
 from tests.variants.calls import actual, eligible_isas, limited_to, traced
 
 EXAMPLES = settings(max_examples=min(settings().max_examples, 150))
@@ -166,6 +167,40 @@ def test_attention(seed: int, method: str, kind: str, softmax_shift: int, data: 
     for isa in eligible_isas():
         with limited_to(isa):
             np.testing.assert_array_equal(actual(case), want["y"], err_msg=f"attention on {isa}")
+
+
+LOOKUPS = ["ibert", "ibert(bits=15)", "ivit", "ivit(bits=5)", "fqvit", "iptq", "qflash(bits=8)", "index", "sole"]
+
+
+@EXAMPLES
+@given(SEEDS, st.sampled_from(["table16", "table8", *LOOKUPS]), DTYPES, DTYPES, KINDS, st.data())
+def test_softmax(seed: int, method: str, x_type: str, y_type: str, kind: str, data: st.DataObject) -> None:
+    rng = np.random.default_rng(seed)
+    n, softmax_shift = data.draw(st.integers(1, 150)), data.draw(st.integers(1, 31))
+    softmax_multiplier = data.draw(st.integers(1, 2**32 - 1 - 2 ** (softmax_shift - 1)))
+    most = (2**32 - 1 - 2 ** (softmax_shift - 1)) // softmax_multiplier
+    by_table = parse(method)
+    if by_table is None:
+        bits, pmax = 0, data.draw(st.integers(1, 255 if method == "table8" else 16383))
+        falling = np.sort(some(rng, 31, 0, 2 * pmax))[::-1]
+        table = np.concatenate([[2 * pmax], falling]).astype(np.int16)
+    else:
+        bits, pmax = by_table.bits, by_table.pmax
+        weighs_itself = method.partition("(")[0] in ("iptq", "qflash", "index", "sole")
+        largest = min(pmax if weighs_itself else 2**31 - 1, by_table.sum_limit // n)
+        table = some(rng, data.draw(st.integers(1, 90)), 0, largest).astype(np.int32)
+    numbers: dict[str, int | str] = {
+        "method": method,
+        "delta_max": data.draw(st.integers(0, most)),
+        "softmax_multiplier": softmax_multiplier,
+        "softmax_shift": softmax_shift,
+        "pmax": pmax,
+        "softmax_bits": bits,
+        "multiplier": data.draw(MULTIPLIERS),
+        "shift": data.draw(st.integers(1, 38)),
+        **output(rng, y_type),
+    }
+    check(Case("softmax", "", {"x": integers(rng, (3, n), x_type, kind), "table": table}, numbers))
 
 
 def test_attention_refuses_a_pmax_that_could_overflow() -> None:

@@ -94,6 +94,21 @@ def test_layernorm_of_two_values():
     assert ops.layernorm(s8(3, 3), **c.keywords(), rms=True).tolist() == [64, 64]
 
 
+def test_softmax_of_rows():
+    c = numerics.derive_softmax("table16", (np.log(2), 3, -128, 127), (1 / 256, -128, -128, 127), 3)
+    y = ops.softmax(s8([3, 2, 2], [-9, -9, -128]), **c.keywords(), zero_point=-128)
+    assert (y.astype(int) + 128).tolist() == [[128, 64, 64], [128, 128, 0]]
+    wide = ops.softmax(np.array([[30000, 29999, 29999]], np.int16), **c.keywords(), dtype="int16")
+    assert wide.tolist() == [[128, 64, 64]]
+    out = np.empty((2, 3), np.int8)
+    x = s8([3, 2, 2], [-9, -9, -128])
+    assert ops.softmax(x, **c.keywords(), zero_point=-128, out=out) is out
+    assert ops.softmax(x, **c.keywords(), zero_point=-128, out=x) is x  # over the operand
+    assert np.array_equal(x, out)
+    assert ops.softmax(np.zeros((0, 3), np.int8), **c.keywords()).shape == (0, 3)
+    assert ops.softmax(np.zeros((3, 0), np.int8), **c.keywords()).shape == (3, 0)
+
+
 def test_attention_of_equal_keys_is_the_mean_of_the_values():
     grid = (0.1, 0, -128, 127)
     c = numerics.derive_attention("table16", grid, grid, grid, grid, 1.0, 2, 4)

@@ -19,6 +19,7 @@ HALF = {"multiplier": 2**30, "shift": 31}
 ADD = {"a_multiplier": 2**30, "b_multiplier": 2**30, "shift": 31}
 GRID = (0.1, 0, -128, 127)
 SOFTMAX = numerics.derive_attention("table16", GRID, GRID, GRID, GRID, 1.0, 4, 6).keywords()
+ROWS = numerics.derive_softmax("table16", GRID, GRID, 4).keywords()
 NORM = numerics.derive_layernorm(4, None, None, 1e-5, 0.1, 0.1).keywords()
 Q = np.zeros((1, 2, 3, 4), np.int8)
 K = np.zeros((1, 2, 6, 4), np.int8)
@@ -138,6 +139,27 @@ CASES: dict[str, tuple[Callable[[], Any], type[Exception], list[str]]] = {
         lambda: ops.layernorm(X, **{**NORM, "offset": np.full(4, 2**62)}),
         (ValueError, OverflowError),  # type: ignore[dict-item]
         ["offset"],
+    ),
+    "softmax scalar": (lambda: ops.softmax(np.int8(1), **ROWS), ValueError, ["x", "axis"]),
+    "softmax x int32": (lambda: ops.softmax(M, **ROWS), TypeError, ["x", "int8 or int16", "int32"]),
+    "softmax method": (lambda: ops.softmax(X, **{**ROWS, "method": "exact"}), ValueError, ["table16", "exact"]),
+    "softmax table": (
+        lambda: ops.softmax(X, **{**ROWS, "method": "ibert"}),
+        TypeError,
+        ["table", "int32", "int16"],
+    ),
+    "softmax entries": (
+        lambda: ops.softmax(X, **{**ROWS, "method": "ibert", "table": np.zeros(8193, np.int32)}),
+        ValueError,
+        ["table", "8192", "8193"],
+    ),
+    "softmax pmax": (lambda: ops.softmax(X, **{**ROWS, "pmax": 20000}), ValueError, ["pmax", "20000"]),
+    "softmax shift": (lambda: ops.softmax(X, **{**ROWS, "shift": 62}), OverflowError, ["62 bits"]),
+    "softmax out": (lambda: ops.softmax(X, **ROWS, out=X[:, :3]), ValueError, ["out"]),
+    "softmax y_scale": (
+        lambda: numerics.derive_softmax("table16", GRID, (2.0**20, 0, -128, 127), 5000),
+        OverflowError,
+        ["y_scale", "5000"],
     ),
     "method": (lambda: attention(method="exact"), ValueError, ["method", "table16", "exact"]),
     "q axes": (lambda: attention(q=Q[0]), ValueError, ["q", "axes", "3"]),

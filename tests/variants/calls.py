@@ -70,6 +70,8 @@ def _call(case: Case, threads: int | None) -> Array:
         numbers: dict[str, Any] = dict(case.numbers)
         if "rms" in numbers:
             numbers["rms"] = bool(numbers["rms"])
+        if case.op == "softmax":
+            numbers["method"] = METHODS[str(numbers["method"]).partition("(")[0]]
         result = getattr(_C, case.op)(**case.arrays, **numbers, threads=threads)
     array: Array = result
     return array

@@ -87,6 +87,20 @@ def layernorm_cases() -> list[Case]:
     return made
 
 
+def softmax_cases() -> list[Case]:
+    rng = np.random.default_rng(7)
+    made = []
+    for method in ("table16", "table8", *cases.SOFTMAX_METHODS):
+        for x_type, y_type in all_types():
+            made += [cases.softmax(rng, 3, n, x_type, y_type, method) for n in (1, 15, 65)]
+        made += [cases.softmax(rng, 40, 197, "int16", "int16", method, kind) for kind in (*ENDS, "near")]
+    for x_type, y_type in all_types():
+        made += [cases.softmax(rng, 5, edge, x_type, y_type) for edge in EDGES]
+        made += [cases.softmax(rng, edge, 21, x_type, y_type, "index") for edge in EDGES]
+        made += [cases.softmax(rng, 2, 20_000, x_type, y_type, method) for method in ("table16", "sole")]
+    return made
+
+
 def elementwise_cases() -> list[Case]:
     rng = np.random.default_rng(3)
     sizes = (*EDGES, 100_003)
@@ -133,6 +147,7 @@ MADE = {
     "attention": attention_cases,
     "attention_online64": online_cases,
     "layernorm": layernorm_cases,
+    "softmax": softmax_cases,
     "elementwise": elementwise_cases,
 }
 

@@ -19,7 +19,7 @@
  * [1, 62] for every L that can be: checked, so P * m_r + 2^(s_r - 1) < 2^62. From s_r = 47 on every
  * y is clamp(z_y): 2^46 + 2^46 is not above 2^47. Relative error of m_r below 2^-30.
  *
- * Source: docs/numerics/softmax_rows.md. Specification: tests/spec/softmax.py (softmax_rows).
+ * Source: docs/numerics/softmax_rows.md. Specification: tests/spec/softmax_rows.py.
  */
 #ifndef PYQUANT_SOFTMAX_ROWS_H
 #define PYQUANT_SOFTMAX_ROWS_H
