@@ -29,7 +29,7 @@ GRID8, GRID16 = (4 / 127, 3, -128, 127), (4 / 32767, 0, -32768, 32767)
 
 
 def rows(settings: Settings) -> dict[str, Callable[[], Row]]:
-    """Every op at every size, and the softmax that has no op of its own."""
+    """Every op at every size, and the softmax inside attention."""
     made: dict[str, Callable[[], Row]] = {}
     for tokens in TINY if settings.tiny else TOKENS:
         for name, build in OPS.items():
@@ -166,6 +166,29 @@ def add_methods(
         row.ours(run, f"pyquant, method {method}", result=real)
 
 
+def softmax_rows(settings: Settings, name: str, tokens: int) -> Row:
+    """int16 scores -> int8 probabilities."""
+    import torch
+
+    y_grid = (1 / 256, -128, -128, 127)
+    constants = numerics.derive_softmax("table16", GRID16, y_grid, CHANNELS).keywords()
+    x = torch.from_numpy(values(tokens))
+
+    def float32(x: torch.Tensor) -> torch.Tensor:
+        return torch.softmax(x, -1)
+
+    made = start(
+        settings,
+        name,
+        lambda q, **rest: ops.softmax(q, **constants, zero_point=y_grid[1], **rest),
+        (on(GRID16, x.numpy(), "int16"),),
+        float32(x).numpy(),
+        y_grid,
+    )
+    add_torch(made, float32, x)
+    return made
+
+
 def add(settings: Settings, name: str, tokens: int) -> Row:
     """Residual add of two int16 streams."""
     import torch
@@ -236,7 +259,7 @@ def dequantize(settings: Settings, name: str, tokens: int) -> Row:
 
 
 def softmax(settings: Settings, name: str, tokens: int) -> Row:
-    """Scores to weights and their sum, as inside attention: no op of its own, weights never leave there."""
+    """Scores to weights and their sum, as inside attention, where weights never leave."""
     import torch
 
     heads, size = 6, 64
@@ -264,6 +287,7 @@ def softmax(settings: Settings, name: str, tokens: int) -> Row:
 OPS: dict[str, Callable[[Settings, str, int], Row]] = {
     "GELU table": gelu,
     "layer norm": layernorm,
+    "softmax of rows": softmax_rows,
     "residual add": add,
     "requantize": requantize,
     "quantize": quantize,

@@ -8,7 +8,7 @@
 #include "core/operands.h"
 #include "softmax/softmax_rows_kernel.h"
 
-#define ELEMENT_PS 1500
+#define ELEMENT_PS 1000
 
 static const char op[] = "softmax";
 

@@ -6,6 +6,7 @@ STABLE_TORCH_LIBRARY_IMPL(pyquant, CPU, m) {
     m.impl("linear", TORCH_BOX(&pyquant::linear));
     m.impl("attention", TORCH_BOX(&pyquant::attention));
     m.impl("layer_norm", TORCH_BOX(&pyquant::layer_norm));
+    m.impl("softmax", TORCH_BOX(&pyquant::softmax));
     m.impl("unary", TORCH_BOX(&pyquant::unary));
     m.impl("add", TORCH_BOX(&pyquant::add));
     m.impl("mean", TORCH_BOX(&pyquant::mean));

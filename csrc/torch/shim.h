@@ -99,6 +99,9 @@ Tensor layer_norm(const Tensor &x, const Tensor &x_scale, const Tensor &x_zero_p
                   const std::optional<Tensor> &bias, double eps, bool rms, StringHandle method,
                   const std::optional<Tensor> &x_range, const Tensor &y_scale,
                   const Tensor &y_zero_point, int64_t y_quant_min, int64_t y_quant_max);
+Tensor softmax(const Tensor &x, const Tensor &x_scale, const Tensor &x_zero_point,
+               int64_t x_quant_min, int64_t x_quant_max, StringHandle method, const Tensor &y_scale,
+               const Tensor &y_zero_point, int64_t y_quant_min, int64_t y_quant_max);
 Tensor unary(const Tensor &x, const Tensor &x_scale, const Tensor &x_zero_point,
              int64_t x_quant_min, int64_t x_quant_max, StringHandle function, StringHandle method,
              const Tensor &y_scale, const Tensor &y_zero_point, int64_t y_quant_min,

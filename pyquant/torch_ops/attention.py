@@ -22,9 +22,9 @@ from .grid import (
     require_int8,
     saturate,
 )
-from .integer import Dyadic, bit_length, dyadic, rnu
+from .integer import Dyadic, dyadic, rnu
 from .library import autocast_off, define
-from .softmax import SoftmaxConstants, check_method, softmax_constants, softmax_weights
+from .softmax import SoftmaxConstants, check_method, normalizer, softmax_constants, softmax_weights
 
 __all__: list[str] = []
 
@@ -153,10 +153,7 @@ def body(
     kept = _kept(attn_mask, is_causal, q, k)
     p, divisor = softmax_weights(score, kept, constants)
     context = torch.matmul(p.double(), value).long()
-    t = torch.div(requant.multiplier << 32, divisor, rounding_mode="floor")
-    bits = bit_length(t)
-    multiplier = torch.bitwise_right_shift(t, bits - 31)
-    y = rnu(context, multiplier, requant.shift + 63 - bits)
+    y = rnu(context, *normalizer(requant, divisor))
     return dequantize(saturate(y, y_grid), y_edge)
 
 
@@ -181,9 +178,8 @@ def _constants(
     )
     requant = dyadic("attention", v.scale / y.scale)
     if keys > 0:
-        most = constants.method.divisor_most(keys)
-        longest = ((requant.multiplier << 32) // most).bit_length()
-        if requant.shift + 63 - longest > 62:
+        longest = torch.tensor(constants.method.divisor_most(keys))
+        if int(normalizer(requant, longest)[1]) > 62:
             raise RuntimeError(
                 f"attention: expected a larger ratio of the scales of v and y for {keys} keys, "
                 f"got {v.scale!r} / {y.scale!r}"

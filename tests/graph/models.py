@@ -385,6 +385,29 @@ class SharedBlock(nn.Module):
         return self.block(self.block(x))
 
 
+class Probabilities(nn.Module):
+    """A model that ends in its softmax."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.model = Classifier(blocks(SDPA, depth=1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.softmax(self.model(x), dim=-1)
+
+
+class SoftmaxPool(nn.Module):
+    """Softmax outside attention: channels that share each token, and tokens that share each channel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mix, self.gate = nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, WIDTH)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.mix(F.softmax(self.gate(x), dim=2))
+        return x + F.softmax(x.transpose(1, 2), dim=-1, dtype=torch.float32).transpose(1, 2)
+
+
 def transformers_vit(kind: str, **options: Any) -> nn.Module:
     """ViT or DeiT of transformers, with a head unless `kind` ends in "Model"."""
     import transformers
@@ -449,6 +472,8 @@ INTEGER_MODELS: dict[str, Callable[[], nn.Module]] = {
     "learned_bias": lambda: Classifier(blocks(LearnedBias)),
     "shared_block": lambda: Classifier(SharedBlock()),
     "tied_head": TiedHead,
+    "softmax_head": Probabilities,
+    "softmax_alone": lambda: Classifier(SoftmaxPool(), pool="mean"),
     **{
         f"mlp_{name}": lambda name=name: Classifier(blocks(SDPA, activation=name, depth=1))  # type: ignore[misc]
         for name in ACTIVATIONS

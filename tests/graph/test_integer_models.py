@@ -51,6 +51,33 @@ def test_engine_equals_simulation(name: str) -> None:
     assert all(torch.equal(after[key], before[key]) for key in before)
 
 
+@pytest.mark.parametrize("method", pq.methods.methods("softmax"))
+def test_softmax_methods(method: str) -> None:
+    """Alone, by each method, of int16 rows and of int8 rows."""
+    for name, bits in (("softmax_head", 8), ("softmax_alone", 16)):
+        config = pq.QuantConfig(base=pq.SiteConfig(softmax=method, residual_bits=bits))
+        model = seeded(INTEGER_MODELS[name])
+        prepared = pq.quantize(model, [batch_for(name, 6)], config, strict=True, progress=False)
+        kinds = [row.site for row in prepared.coverage().rows if row.op == "softmax"]
+        assert len(kinds) == {"softmax_head": 1, "softmax_alone": 2}[name]
+        x = batch_for(name, 3, seed=9)
+        found = pq.compare(prepared, pq.convert(prepared), x)
+        assert found.identical, f"{name}\n{found}"
+        if name == "softmax_head":
+            y = prepared(x)
+            assert (y.sum(-1) - 1).abs().max() < 0.35  # powers of two sum to no more than that off 1
+            assert y.min() >= 0
+
+
+def test_softmax_method_of_one_site() -> None:
+    """A site's own method, beside that of attention."""
+    config = pq.QuantConfig().override("softmax", softmax="index").override("*.context", softmax="sole")
+    prepared = pq.prepare(seeded(INTEGER_MODELS["softmax_head"]), batch_for("softmax_head", 2), config)
+    chosen = {name: site.config.softmax for name, site in prepared.sites().items() if "oftmax" in site.kind}
+    assert chosen == {"softmax": "index"}
+    assert prepared.sites("*.context")["model.blocks.0.attention.context"].config.softmax == "sole"
+
+
 def test_compare_sees_a_difference() -> None:
     """A simulation whose scale moved after conversion is another model."""
     model = seeded(INTEGER_MODELS["mlp_relu"])

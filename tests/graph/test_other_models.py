@@ -147,3 +147,24 @@ def test_trained_resnet() -> None:
     with torch.no_grad():
         assert sqnr(model(x), prepared(x)) > LEAST_SQNR
         assert torch.equal(prepared(x), hybrid(x))
+
+
+class OtherSoftmax(torch.nn.Module):
+    """Softmax over the tokens as they stand, and in another type."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = torch.nn.Linear(6, 6)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.linear(x)
+        return self.linear(torch.softmax(x, 1)) + torch.softmax(x, -1, dtype=torch.float64).float()
+
+
+def test_softmax_that_stays_float_says_why() -> None:
+    prepared = pq.prepare(seeded(OtherSoftmax), torch.randn(2, 5, 6))
+    reasons = {row.reason for row in prepared.coverage().float_rows if row.op == "softmax"}
+    assert reasons == {
+        "a softmax over axis 1 of 3; integer rows lie along the last one",
+        "a softmax of torch.float32 that gives torch.float64",
+    }

@@ -20,6 +20,7 @@ from pyquant.torch_ops import (
     mean,
     quantize,
     requantize,
+    softmax_rows,
     unary,
 )
 
@@ -29,6 +30,7 @@ BODIES: dict[str, Callable[..., Tensor]] = {
     "linear": linear.body,
     "attention": attention.body,
     "layer_norm": layer_norm.body,
+    "softmax": softmax_rows.body,
     "unary": unary.body,
     "add": add.body,
     "mean": mean.body,
@@ -244,6 +246,25 @@ def _layer_norm(g: torch.Generator) -> Iterator[Args]:
             yield (x, *x_grid, w, b, eps, rms, method, x_range, *y_grid)
 
 
+def _softmax(g: torch.Generator) -> Iterator[Args]:
+    byte, wide = grid(1 / 255, -128), grid(1 / 32767, 0, 16)
+    for method in [*methods("softmax"), "ivit(bits=8,step=0.19)", "index(bits=7,clip=8.5)"]:
+        for shape in ((4, 33), (2, 3, 197), (1,), (3, 1)):
+            for x_grid in (grid(0.07, 7), grid(0.0003, -300, 16)):
+                x = edge(g, shape, x_grid)
+                yield (x, *x_grid, method, *byte)
+                yield (x, *x_grid, method, *wide)
+    for x in _elementwise_inputs(g):
+        if x.dim() > 0:
+            yield (x, *grid(0.05, -3), "table16", *grid(1 / 65535, -32768, 16))
+            yield (x, *grid(0.0001, 0, 16), "table8", *grid(0.004, 5))
+    alike = torch.full((2, 48), 0.75)
+    yield (alike, *grid(0.001, 0, 16), "sole", *wide)
+    yield (alike, *grid(2.0**-60), "table16", *byte)  # every difference rounds to nothing
+    yield (edge(g, (6, 40), grid(1.0)).t(), *grid(1.0), "ibert", *grid(1.0))
+    yield (edge(g, (6, 40), grid(1.0)), *grid(1.0), "index", *grid(2.0**-27, 0, 16))  # finer than any row
+
+
 def _add(g: torch.Generator) -> Iterator[Args]:
     a_grid, b_grid = grid(0.05, 3), grid(0.0007, -100, 16)
     for a_shape, b_shape in (
@@ -292,6 +313,7 @@ _CASES: dict[str, Callable[[torch.Generator], Iterator[Args]]] = {
     "linear": _linear,
     "attention": _attention,
     "layer_norm": _layer_norm,
+    "softmax": _softmax,
     "add": _add,
     "mean": _mean,
 }

@@ -81,6 +81,13 @@ def test_layer_norm(rms: bool, affine: bool, method: str) -> None:
     compare("layer_norm", args, function, (x, w, b) if affine else (x,))
 
 
+@pytest.mark.parametrize("shape", [(3, 5, 16), (64,)])
+def test_softmax(shape: tuple[int, ...]) -> None:
+    x = leaf(*shape)
+    to = (torch.tensor(0.0002), torch.tensor(0, dtype=torch.int32), 0, 120)
+    compare("softmax", (x, *grid(0.0005, 0, 16), "table16", *to), lambda x: torch.softmax(x, -1), (x,))
+
+
 @pytest.mark.parametrize("rms", [False, True])
 def test_layer_norm_of_one_row(rms: bool) -> None:
     x, w, b = leaf(64), leaf(64), leaf(64)

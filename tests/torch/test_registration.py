@@ -30,6 +30,7 @@ def calls() -> dict[str, tuple[Any, ...]]:
             *(leaf(4, 3, 5), True, 0.3, "table16", *Y),
         ),
         "layer_norm": (leaf(3, 7), *WIDE, leaf(7), leaf(7), 1e-5, False, "ivit(iterations=4)", None, *WIDE),
+        "softmax": (leaf(3, 7), *WIDE, "table16", *WIDE),
         "unary": (leaf(3, 4), *X, "gelu", "table", *X),
         "add": (leaf(3, 4), *X, leaf(4), *X, *WIDE),
         "mean": (leaf(3, 4, 5), *X, [1], False, *WIDE),
@@ -75,7 +76,7 @@ class EveryOp(nn.Module):
         q = ops.unary(y, *byte, "gelu", "ibert", *byte)
         q, k, v = q.unflatten(-1, (3, 2, 2)).permute(2, 0, 3, 1, 4).unbind(0)
         y = ops.attention(q, *byte, k, *byte, v, *byte, None, True, 0.7, "table16", *byte)
-        y = y.transpose(1, 2).flatten(2)
+        y = ops.softmax(y.transpose(1, 2).flatten(2), *byte, "index", *byte)
         return ops.mean(ops.add(x, *wide, y, *byte, *wide), *wide, [1], False, *wide)
 
 

@@ -73,6 +73,10 @@ def test_outputs_stay_near_the_float_function() -> None:
     y = op("attention")(q, *byte, k, *byte, v, *byte, None, False, 0.25, "table16", *grid(0.03))
     # a table step of 2^(1/32) moves a weight by at most 1.1 %, so an average of |v| <= 4 by 0.09
     assert (y - F.scaled_dot_product_attention(q, k, v, scale=0.25)).abs().max() < 0.03 / 2 + 0.09
+    y = op("softmax")(residual, *wide, "table16", *grid(1 / 32767, 0, 16))
+    real = torch.softmax(residual, -1)
+    # the same of the weight, and of their sum; weights have 14 bits
+    assert ((y - real).abs() <= 0.023 * real + 64 * real * 2.0**-14 + 2.0**-14).all()
 
 
 def test_batch_split_changes_no_bit() -> None:

@@ -8,6 +8,7 @@ from pyquant.graph.sites.base import MODES, REGISTRY, Match, Operand, Outcome, S
 from pyquant.graph.sites.layer_norm import LayerNormSite
 from pyquant.graph.sites.linear import LinearSite
 from pyquant.graph.sites.movement import ConcatSite, EmbeddingSite, QuantizeSite, RequantizeSite
+from pyquant.graph.sites.softmax import SoftmaxSite
 from pyquant.graph.sites.unary import UnarySite
 
 __all__ = [
@@ -27,5 +28,6 @@ __all__ = [
     "RequantizeSite",
     "ScaleSite",
     "Site",
+    "SoftmaxSite",
     "UnarySite",
 ]

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from .constants import SoftmaxConstants, check_method, softmax_constants, softmax_weights
+from .constants import SoftmaxConstants, check_method, normalizer, softmax_constants, softmax_weights
 from .method import SoftmaxMethod
 
-__all__ = ["SoftmaxConstants", "SoftmaxMethod", "check_method", "softmax_constants", "softmax_weights"]
+__all__ = [
+    "SoftmaxConstants",
+    "SoftmaxMethod",
+    "check_method",
+    "normalizer",
+    "softmax_constants",
+    "softmax_weights",
+]

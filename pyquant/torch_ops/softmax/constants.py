@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from pyquant import _C
+from pyquant.torch_ops.integer import Dyadic, bit_length
 
 from .fqvit import FQVit
 from .ibert import IBert
@@ -19,7 +20,7 @@ from .method import INT32_MAX, SoftmaxMethod
 from .octaves import Octaves
 from .shifts import Iptq, QFlash, Sole
 
-__all__ = ["SoftmaxConstants", "check_method", "softmax_constants", "softmax_weights"]
+__all__ = ["SoftmaxConstants", "check_method", "normalizer", "softmax_constants", "softmax_weights"]
 
 _FAR = 1 << 20  # at this distance every exponential is what it stays at
 _ENTRIES_MAX = 8192
@@ -91,7 +92,7 @@ def softmax_constants(
             )
         step = unit * method.per_nat
     else:
-        method = Octaves(name, keys, vmax)
+        method = Octaves(op, name, keys, vmax)
         exponentials = tuple(method.exponentials(torch.arange(481)).tolist())
         step = unit * 1.4426950408889634074 * 32.0  # in the order of derive.h
     slope = _index_multiplier(op, step, len(exponentials) - 1, distance)
@@ -113,6 +114,13 @@ def softmax_weights(score: Tensor, kept: Tensor | None, constants: SoftmaxConsta
     whole = total.clamp(min=1)
     divisor = torch.where(total > 0, constants.method.divisor(whole), 1)
     return constants.method.weights(e, whole), divisor
+
+
+def normalizer(requant: Dyadic, divisor: Tensor) -> tuple[Tensor, Tensor]:
+    """(multiplier, shift) of ``requant / L``, to 31 bits."""
+    t = torch.div(requant.multiplier << 32, divisor, rounding_mode="floor")
+    bits = bit_length(t)
+    return torch.bitwise_right_shift(t, bits - 31), requant.shift + 63 - bits
 
 
 def _exponentials(op: str, method: SoftmaxMethod) -> tuple[int, ...]:
@@ -140,5 +148,6 @@ def _index_multiplier(op: str, real: float, end: int, largest: int) -> tuple[int
         if delta_max * multiplier + (1 << (shift - 1)) < 1 << 32:
             return delta_max, multiplier, shift
     raise RuntimeError(
-        f"{op}: expected q_scale * k_scale * scale below 2^31 steps of the softmax method, got {real!r}"
+        f"{op}: expected the scale of the scores (x_scale, or q_scale * k_scale * scale) below 2^31 steps of "
+        f"the softmax method, got {real!r}"
     )

@@ -20,11 +20,11 @@ class Octaves(SoftmaxMethod):
 
     per_nat = math.log2(math.e) * 32.0
 
-    def __init__(self, name: str, keys: int, vmax: int) -> None:
+    def __init__(self, op: str, name: str, keys: int, vmax: int) -> None:
         limit = INT32_MAX // (vmax * max(keys, 1))
         self.pmax = min(16383, limit) if name == "table16" else _LARGEST[name]
         if not 1 <= self.pmax <= limit:
-            raise RuntimeError(f"attention: expected at most {INT32_MAX // (vmax * 255)} keys, got {keys}")
+            raise RuntimeError(f"{op}: expected at most {INT32_MAX // (vmax * 255)} keys, got {keys}")
 
     def exponentials(self, u: Tensor) -> Tensor:
         """``(T[u & 31] + 2^h) >> (h + 1)`` with ``h = u >> 5``, and 0 from index 480 on.
