@@ -135,7 +135,10 @@ def heatmap(table: SensitivityTable, score: str, *, width: float = math.inf) -> 
 
 
 def bars(table: SensitivityTable, score: str, *, top: int = 30) -> Figure:
-    """A bar from 0 to the site's best candidate, a dot for each other, most damage of the best first."""
+    """A bar from 0 to the site's best candidate, a dot for each other, most damage of the best first.
+
+    Candidates are named only where some site has several.
+    """
     if top < 1:
         raise ValueError(f"plot: expected top >= 1, got {top}")
     read = SCORES[score]
@@ -165,9 +168,9 @@ def bars(table: SensitivityTable, score: str, *, top: int = 30) -> Figure:
             markeredgecolor="0.2",
             markeredgewidth=0.4,
         )
-    axis.set_yticks(
-        range(len(order)), [f"{site}  [{_short(best[site].candidate)}]" for site in order], fontsize=7
-    )
+    several = any(len(by_site[site]) > 1 for site in order)
+    labels = [f"{site}  [{_short(best[site].candidate)}]" if several else site for site in order]
+    axis.set_yticks(range(len(order)), labels, fontsize=7)
     axis.invert_yaxis()
     axis.margins(y=0.01)
     axis.axvline(0, color="0.3", linewidth=0.8)
@@ -176,14 +179,14 @@ def bars(table: SensitivityTable, score: str, *, top: int = 30) -> Figure:
     axis.set_xlabel(_label(score))
     shown = [kind for kind in kinds if any(best[site].kind == kind for site in order)]
     handles = [Line2D([], [], color=colours[kind], linewidth=6, alpha=0.75, label=kind) for kind in shown]
-    handles.append(
-        Line2D([], [], color="0.4", marker="o", linestyle="", markersize=3.5, label="other candidates")
-    )
+    if several:
+        handles.append(
+            Line2D([], [], color="0.4", marker="o", linestyle="", markersize=3.5, label="other candidates")
+        )
     axis.legend(handles=handles, fontsize=8, loc="best")
-    if len(order) < len(by_site):
-        axis.set_title(f"{len(order)} of {len(by_site)} sites; in brackets the best candidate", fontsize=9)
-    else:
-        axis.set_title("in brackets the best candidate", fontsize=9)
+    title = [f"{len(order)} of {len(by_site)} sites"] if len(order) < len(by_site) else []
+    title += ["in brackets the best candidate"] if several else []
+    axis.set_title("; ".join(title), fontsize=9)
     return figure
 
 

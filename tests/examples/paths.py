@@ -1,14 +1,16 @@
-"""Where the examples are, and how tests import them."""
+"""Where the examples are, how tests import them, and what a link looks like."""
 
 from __future__ import annotations
 
 import importlib
+import re
 import sys
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples"
+LINK = re.compile(r"\[[^\]]+\]\(([^)#\s]+)\)")
 
 
 def load(name: str) -> Any:

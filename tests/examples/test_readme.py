@@ -7,11 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.examples.paths import EXAMPLES, ROOT
+from tests.examples.paths import EXAMPLES, LINK, ROOT
 
 PAGES = [ROOT / "README.md", ROOT / "docs" / "README.md", ROOT / "docs" / "architecture.md"]
 FENCED = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-LINK = re.compile(r"\[[^\]]+\]\(([^)#\s]+)\)")
 
 
 def test_the_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -161,6 +161,22 @@ def test_plots(tmp_path: Path, kind: str) -> None:
         assert (tmp_path / "plot.png").stat().st_size > 5000
 
 
+def test_bars_name_candidates_only_where_there_is_a_choice() -> None:
+    def texts(table: pq.SensitivityTable) -> tuple[list[str], str, list[str]]:
+        axis = table.plot("bars").axes[0]
+        legend = axis.get_legend()
+        assert legend is not None
+        labels = [label.get_text() for label in axis.get_yticklabels()]
+        return labels, axis.get_title(), [text.get_text() for text in legend.get_texts()]
+
+    labels, title, legend = texts(TABLE)
+    assert all(label.endswith("]") for label in labels)
+    assert title == "in brackets the best candidate"
+    assert legend[-1] == "other candidates"
+    row = next(row for row in ROWS if row.delta is not None and math.isfinite(row.delta))
+    assert texts(pq.SensitivityTable([row])) == ([row.site], "", [row.kind])
+
+
 def test_plot_errors() -> None:
     with pytest.raises(ValueError, match="plot: expected kind to be one of heatmap, bars, depth, got 'pie'"):
         TABLE.plot("pie")
