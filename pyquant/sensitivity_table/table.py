@@ -193,7 +193,8 @@ class SensitivityTable:
         Returns
         -------
         matplotlib.figure.Figure
-            Not registered with pyplot: save it by ``figure.savefig(path)``, or let a notebook show it.
+            Not registered with pyplot: save it by ``figure.savefig(path)``, or let a notebook show it, which
+            takes ``%matplotlib inline``.
 
         Raises
         ------
