@@ -50,15 +50,23 @@ PUBLISHED = {
 
 
 def deployed(prepared: Any, settings: Mapping[str, Mapping[str, Any]]) -> Any:
-    """A copy of a calibrated model whose sites have other settings: what calibrating anew would give."""
+    """A copy of a calibrated model whose sites have other methods: what calibrating anew would give.
+
+    Methods leave every grid as it is; bits would not, and the sites that read an edge know its width too.
+    """
     from torch import fx
 
+    from pyquant.config import METHOD_OPS
     from pyquant.graph.values import constant_of
 
     made = copy.deepcopy(prepared)
     values: dict[Any, Any] = {}
     for node, site in list(made.site_nodes()):
-        wanted = {k: v for k, v in settings.get(site.name, {}).items() if k in site.settings_used}
+        wanted = {
+            k: v
+            for k, v in settings.get(site.name, {}).items()
+            if k in METHOD_OPS and k in site.settings_used
+        }
         if wanted:
             extras = [constant_of(made, a, values) for a in node.args if isinstance(a, fx.Node)]
             parent, _, last = str(node.target).rpartition(".")
