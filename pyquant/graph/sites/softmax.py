@@ -22,6 +22,7 @@ class SoftmaxSite(Site):
     """`aten.softmax.int`, `aten._softmax`, by the method of the configuration's `softmax`."""
 
     kind = "softmax"
+    method = "softmax"
     takes_wide = (True,)
     gives_wide = True
 
