@@ -234,7 +234,7 @@ def _softmax(seed: int, method: str, x_type: str, y_type: str) -> Case:
     numbers |= {"shift": {"int8": 23, "int16": 15}[y_type], **_clamp(y_type, -90)}
     if method in TABLES:
         table, numbers["pmax"] = TABLES[method]
-        stored = np.array(table, np.int16)
+        stored: Array = np.array(table, np.int16)
     else:  # no method's own exponentials: what divides before and what does not is what counts here
         stored = (np.arange(300, -1, -1, dtype=np.int32) ** 2 * 7) // 40
         numbers |= {"softmax_bits": 8, "pmax": 255}

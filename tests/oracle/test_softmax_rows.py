@@ -1,31 +1,30 @@
 """How far each integer softmax of a row is from the real one, with bounds derived for each method.
 
-Write e_j for the real weight e^-(d_j s_x) of an element d_j below the maximum, S = sum e >= 1 (the maximum's own
-is 1), and E_j, with top = E at distance 0, for the method's exponential. With
+Write e for the real weight e^-d of an element d nats below the maximum, S for the sum of e over the row (at
+least 1: the maximum's own), and E, of greatest value top, for the method's exponential. With
 
-    | E_j / top - e_j | <= rho e_j + alpha                                                        (1)
+    | E / top - e | <= rho e + alpha
 
-sums differ by at most rho S + alpha n, so that
+sums over n elements differ by at most rho S + alpha n, so that
 
-    | E_j / sum E - e_j / S | <= (rho e_j + alpha + e_j / S (rho S + alpha n)) / (S (1 - rho) - alpha n)
-                              =: share                  (or no bound, where that divisor is not positive)
+    | E / sum E - e / S | <= (rho e + alpha + (rho S + alpha n) e / S) / (S (1 - rho) - alpha n)
 
-What a method does between that share and P / L is the last column; then y has one rounding, 1/2 of s_y.
-h is half a step of the index (in nats), which rho counts as e^h - 1; the slope m / 2^s adds less than 2^-20.
+where that divisor is positive. h is half a step of the index, which rho counts as e^h - 1; the slope m / 2^s
+adds less than 2^-20. What a method does between the share a = E / sum E and P / L is the last column; then y
+has one rounding, half a step.
 
-method   step, nats   curve: rho, alpha                                        P / L from the share a = E / sum E
-table16  ln2 / 32     rounding 3/4 of a unit: alpha = 0.75 / pmax              a
-table8   ln2 / 32     the same                                                 a
-ibert    2^-9         quadratic: alpha = 3.1e-3                                floor: - 2^-8 - 2^-15
-ivit     2^-6         a line on each octave, slope 1.4375: rho = 0.0791 near,  floors: 2^-15, and sum E / 2^31 of it, at
-                      and 0.0052 d / ln 2 more far; three floors: 2 units    most n / 1024
-fqvit    2^-9         ibert's                                                  2^-code: t = round(1 / a) is within
-                                                                               1/2, and 2^code of t in (2/3, 4/3]
-iptq     2^-8         line 0.0615, slope 1.4453: + 0.0026 d / ln 2; 3 units    a
-qflash   ln2 / 128    line 0.0615; rounding to 7 bits: 1/2 + 1/32 unit         a
-index    6.6 / 31     alpha = 1/2 unit of 255, and e^-6.6 (1 + h) where it ends   nearest: 1/510
-sole     2^-6         octaves: 2^(1/2) - 1, 1.4375: + 0.0052 d / ln 2; units;  times sum / L in [0.85, 1.24]
-                      2^-14 where codes end
+method   step      curve                                                         P / L
+table16  ln2 / 32  rounding: alpha = 3/4 of a unit                               a
+table8   ln2 / 32  the same                                                      a
+ibert    2^-9      quadratic: alpha = 3.1e-3                                     floors: 2^-8, 2^-15
+ivit     2^-6      straight octaves: rho = 0.0791; log2(e) by 1.4375, too        floors: 2^-14, n / 1024 of a
+                   little by 0.0052: d ln2 times that; three floors: 2 units
+fqvit    2^-9      ibert's                                                       2^-code, t = round(1 / a) in
+                                                                                 [3/4, 3/2) of 2^code
+iptq     2^-8      straight octaves: 0.0615; 1.4453: 0.0026; 3 units             a
+qflash   ln2 / 128 straight octaves: 0.0615; rounding: 1/2 + 1/32 of a unit      a
+index    6.6 / 31  rounding: 1/2 of a unit of 255; e^-6.6 (1 + h) where it ends  nearest: 1 / 510
+sole     2^-6      whole octaves: 2^(1/2) - 1; 1.4375 as above; 2 units; ends    a sum / L, in [0.8, 1.24] a
 """
 
 from __future__ import annotations
@@ -44,25 +43,25 @@ from tests.spec.cases import TYPE_RANGE
 Float = NDArray[np.float64]
 KINDS = ["random", "flat", "one hot", "near"]
 LN2 = math.log(2)
-# step in nats; (rho, rho per nat, alpha) of the curve
+# step in nats, rho, rho for each nat of distance, alpha
 CURVES: dict[str, tuple[float, float, float, float]] = {
     "table16": (LN2 / 32, 0.0, 0.0, 0.75 / 16383),
     "table8": (LN2 / 32, 0.0, 0.0, 0.75 / 255),
     "ibert": (2.0**-9, 0.0, 0.0, 3.1e-3),
-    "ivit": (2.0**-6, 0.0791, 0.0052 / LN2, 2 * 2.0**-6),
+    "ivit": (2.0**-6, 0.0791, 0.0052 * LN2, 2 * 2.0**-6),
     "fqvit": (2.0**-9, 0.0, 0.0, 3.1e-3),
-    "iptq": (2.0**-8, 0.0615, 0.0026 / LN2, 3 * 2.0**-8 + 2.0**-14),
+    "iptq": (2.0**-8, 0.0615, 0.0026 * LN2, 3 * 2.0**-8 + 2.0**-14),
     "qflash": (LN2 / 128, 0.0615, 0.0, 0.54 / 127),
     "index": (6.6 / 31, 0.0, 0.0, 0.5 / 255 + math.exp(-6.6) * (1 + 6.6 / 62)),
-    "sole": (2.0**-6, math.sqrt(2) - 1, 0.0052 / LN2 * math.sqrt(2), 2 * 2.0**-6 + 2.0**-14),
+    "sole": (2.0**-6, math.sqrt(2) - 1, 0.0052 * LN2 * math.sqrt(2), 2 * 2.0**-6 + 2.0**-14),
 }
 
 
 def share_bound(method: str, distance: Float) -> Float:
-    """Of |E / sum E - softmax|; distance [.., n] in nats. A line of far elements: rho counts no more than alpha."""
+    """Of |E / sum E - softmax|; distance [.., n] in nats."""
     step, rho, slope, alpha = CURVES[method]
     e = np.exp(-distance)
-    # e (d slope) is at most slope / e: an absolute error of that size at any distance
+    # e^-d times (slope d) is at most slope / e, at any distance
     rel = (1 + rho) * math.exp(step / 2 * (1 + 2.0**-20)) - 1 + 2.0**-20
     absolute = alpha + slope / math.e
     total = e.sum(axis=-1, keepdims=True)
@@ -71,7 +70,7 @@ def share_bound(method: str, distance: Float) -> Float:
     return np.where(below > 0, np.minimum(bound, 1.0), 1.0)
 
 
-def interval(method: str, real: Float, bound: Float) -> tuple[Float, Float]:  # real [.., n]
+def interval(method: str, real: Float, bound: Float) -> tuple[Float, Float]:
     """Where P / L lies if E / sum E lies within `bound` of the real share."""
     low, high = np.maximum(real - bound, 0.0), np.minimum(real + bound, 1.0)
     if method == "ibert":
@@ -80,7 +79,7 @@ def interval(method: str, real: Float, bound: Float) -> tuple[Float, Float]:  # 
         return low * (1 - min(real.shape[-1] / 1024, 1.0)) - 2.0**-14, high
     if method == "index":
         return low - 1 / 510, high + 1 / 510
-    if method == "fqvit":  # a = 1 / (t +- 1/2), 2^-code in (3/4, 3/2] of 1 / t; codes end at 2^-14
+    if method == "fqvit":  # a = 1 / (t +- 1/2); codes end at 2^-14
         return low / (1 + low / 2) * 0.75 - 2.0**-14, high / (1 - high / 2) * 1.5
     if method == "sole":
         return low * 0.8, high * 1.24
@@ -132,7 +131,7 @@ def test_within_the_bound(method: str, x_type: str, y_type: str, kind: str) -> N
 
 @pytest.mark.parametrize("x_type", TYPE_RANGE)
 def test_table16_adds_little_to_the_output_rounding(x_type: str) -> None:
-    """16 bits out: the index, off by up to 1/64 octave, is what is left: 1.1 % of each element and of the sum."""
+    """The index, off by up to 1/64 octave, is what 16 bits show: 1.1 % of each element, and of the sum."""
     rng = np.random.default_rng(9)
     s_x = float(np.float32(0.05 if x_type == "int8" else 0.05 / 256))
     x = rows(rng, "random", 200, x_type)

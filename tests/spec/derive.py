@@ -231,7 +231,7 @@ def softmax_slope(real: float, distance: int, end: int = INDEX_END) -> tuple[int
 def softmax_constants(
     method: str, unit: float, distance: int, keys: int, vmax: int
 ) -> tuple[Softmax | Lookup, int]:
-    """The constants of a softmax whose unit of score is worth `unit`, and a bound on L (pq_derive_softmax)."""
+    """The constants of a softmax whose unit of score is `unit` nats, and a bound on L (pq_derive_softmax)."""
     by_table = parse_softmax(method)
     keys = max(keys, 1)
     if by_table is None:

@@ -13,7 +13,7 @@ from tests.spec.softmax import Lookup
 
 
 def softmax_row(x: Sequence[int], softmax: Softmax | Lookup, requant: Dyadic, out: Clamp) -> list[int]:
-    """y of one row; requant is 1 / s_y. The zero point of x cancels: only distances from the maximum count."""
+    """y of one row; requant is 1 / s_y. Only distances from the maximum count: x's zero point cancels."""
     if not x:
         return []
     p, divisor = softmax.weigh(x, [True] * len(x))

@@ -89,12 +89,12 @@ def test_pmax_must_count_the_value_zero_point() -> None:
     row = attention_row(q, k, v, zero_points, softmax(ours), ONE, Clamp(-128, -128, 127))
     assert row.y == [127]
 
-    assert derive.softmax_pmax("table16", -128, keys) == ours
+    assert derive.softmax_pmax("table16", 255, keys) == ours
 
 
 def test_short_rows_are_not_affected_by_the_bound() -> None:
-    assert derive.softmax_pmax("table16", -128, 514) == 16383  # 255 * 16383 * 514 < 2^31
-    assert derive.softmax_pmax("table16", -128, 515) == 16352
+    assert derive.softmax_pmax("table16", 255, 514) == 16383  # 255 * 16383 * 514 < 2^31
+    assert derive.softmax_pmax("table16", 255, 515) == 16352
 
 
 def test_equal_scores_give_the_mean_of_the_values() -> None:

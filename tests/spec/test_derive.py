@@ -140,14 +140,14 @@ def test_attention_uses_the_slope_of_base_2() -> None:
 
 
 def test_long_rows_lower_the_weights_of_table16_and_end_table8() -> None:
-    assert derive.softmax_pmax("table8", 0, 65793) == 255  # 255 * 128 * 65793 <= 2^31 - 1
-    assert derive.softmax_pmax("table16", 0, 65793) == 255
+    assert derive.softmax_pmax("table8", 128, 65793) == 255  # 255 * 128 * 65793 <= 2^31 - 1
+    assert derive.softmax_pmax("table16", 128, 65793) == 255
     with pytest.raises(OverflowError):
-        derive.softmax_pmax("table8", 0, 65794)
-    assert derive.softmax_pmax("table16", 0, 100_000) == 167
-    assert derive.softmax_pmax("table16", 0, 0) == 16383
+        derive.softmax_pmax("table8", 128, 65794)
+    assert derive.softmax_pmax("table16", 128, 100_000) == 167
+    assert derive.softmax_pmax("table16", 128, 0) == 16383
     with pytest.raises(OverflowError):
-        derive.softmax_pmax("table16", 0, 2**24)
+        derive.softmax_pmax("table16", 128, 2**24)
 
 
 def test_attention_refuses_a_normalisation_beyond_shift_62() -> None:

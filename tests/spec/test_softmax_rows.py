@@ -47,7 +47,8 @@ def test_index_divides_before() -> None:
 
 
 def test_constants() -> None:
-    softmax, requant = derive.softmax_rows("table16", Affine(float32(math.log(2)), 5, -128, 127), BYTE, 131_080)
+    x = Affine(float32(math.log(2)), 5, -128, 127)
+    softmax, requant = derive.softmax_rows("table16", x, BYTE, 131_080)
     assert isinstance(softmax, Softmax)
     assert (softmax.shift, softmax.pmax) == (23, 16383)
     assert requant == Dyadic(2**30, 22)
