@@ -64,7 +64,8 @@ def make_trials(
     CalibrationError
         Nothing is known of a site from which a grid could be chosen.
     """
-    sites = {name: site for name, (_, site) in walk.sites.items() if name in prepared.sites(select)}
+    selected = prepared.sites(select)
+    sites = {name: site for name, (_, site) in walk.sites.items() if name in selected}
     if not sites:
         raise ValueError(f"select: {select!r} matches only sites that take no part in inference")
     constants: dict[fx.Node, Any] = {}

@@ -187,7 +187,7 @@ class Site(nn.Module, ABC):
         ValueError
             Settings that do not go together, or an observer whose knowledge calibration did not keep.
         """
-        made = copy.deepcopy(self)
+        made = copy.deepcopy(self, {id(self.observer): self.observer})  # which is only read
         made.config = replace(self.config, **settings)
         grid = made._new_grid()
         if (grid.bits, grid.symmetric) == (self.output.bits, self.output.symmetric) and not any(
