@@ -3,10 +3,7 @@
  * Two passes over a row, because a weight needs the row's sum. The first leaves exponentials (u32)
  * in place of the scores; the second weights (s16), as pairs of keys i and i + 8 (softmax_method.h):
  * that is one shift and one or of two vectors of eight. */
-#include "softmax/softmax_bank.h"
-#include "softmax/softmax_method.h"
-
-#include <assert.h>
+#include "softmax/softmax_lookup_panel.h"
 
 #include "core/simd_avx2.h"
 
@@ -85,13 +82,13 @@ static INLINE __m256i powers(const pq_softmax_row *row, __m256i e) {
     return p;
 }
 
-static INLINE __m256i weights_8(const pq_softmax_rule rule, const pq_softmax_row *row, __m128i down,
+static INLINE __m256i weights_8(const pq_softmax_rule rule, const pq_softmax_row *row, __m128i shift,
                                 __m256i e) {
     switch (rule) {
     case PQ_SOFTMAX_AS_IS: return e;
     case PQ_SOFTMAX_FACTOR:
         return _mm256_srl_epi32(_mm256_mullo_epi32(e, _mm256_set1_epi32((int32_t)row->factor)),
-                                down);
+                                shift);
     case PQ_SOFTMAX_ROUND: return rounded(row, e);
     case PQ_SOFTMAX_POWER: return powers(row, e);
     }
@@ -100,12 +97,12 @@ static INLINE __m256i weights_8(const pq_softmax_rule rule, const pq_softmax_row
 
 /* Weights over the exponentials of a row: 32 bytes at 2j, after 64 bytes at 4j were read. */
 static INLINE uint32_t weights(const pq_softmax_rule rule, const pq_softmax_row *constants,
-                               int32_t bits, size_t n, int32_t *row) {
-    const __m128i down = _mm_cvtsi32_si128(32 - bits);
+                               int32_t down, size_t n, int32_t *row) {
+    const __m128i shift = _mm_cvtsi32_si128(down);
     __m256i sum = _mm256_setzero_si256();
     for (size_t j = 0; j < n; j += 16) {
-        const __m256i p0 = weights_8(rule, constants, down, load(row + j));
-        const __m256i p1 = weights_8(rule, constants, down, load(row + j + 8));
+        const __m256i p0 = weights_8(rule, constants, shift, load(row + j));
+        const __m256i p1 = weights_8(rule, constants, shift, load(row + j + 8));
         sum = _mm256_add_epi32(sum, _mm256_add_epi32(p0, p1));
         store(row + j / 2, _mm256_or_si256(p0, _mm256_slli_epi32(p1, 16)));
     }
@@ -113,33 +110,5 @@ static INLINE uint32_t weights(const pq_softmax_rule rule, const pq_softmax_row 
 }
 
 void pq_softmax_lookup_avx2(const pq_softmax *softmax, const pq_softmax_panel *panel) {
-    assert(panel->n % PQ_SOFTMAX_STEP == 0);
-    for (size_t i = 0; i < panel->rows; i++) {
-        int32_t *const row = panel->scores + i * panel->stride;
-        panel->sums[i] = 0;
-        panel->divisors[i] = 1;
-        if (panel->n == 0) {
-            continue;
-        }
-        const uint32_t sum = exponentials(softmax, panel->n, row);
-        const pq_softmax_row constants = pq_softmax_row_of(softmax, sum);
-        panel->divisors[i] = constants.divisor;
-        if (sum == 0) {
-            continue; /* n zeros of 32 bits: the weights too are 0 */
-        }
-        switch (pq_softmax_rule_of(softmax->method)) {
-        case PQ_SOFTMAX_AS_IS:
-            panel->sums[i] = weights(PQ_SOFTMAX_AS_IS, &constants, 0, panel->n, row);
-            break;
-        case PQ_SOFTMAX_FACTOR:
-            panel->sums[i] = weights(PQ_SOFTMAX_FACTOR, &constants, softmax->bits, panel->n, row);
-            break;
-        case PQ_SOFTMAX_ROUND:
-            panel->sums[i] = weights(PQ_SOFTMAX_ROUND, &constants, 0, panel->n, row);
-            break;
-        case PQ_SOFTMAX_POWER:
-            panel->sums[i] = weights(PQ_SOFTMAX_POWER, &constants, 0, panel->n, row);
-            break;
-        }
-    }
+    pq_lookup_panel(softmax, panel, exponentials, weights);
 }

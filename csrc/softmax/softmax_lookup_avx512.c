@@ -1,9 +1,6 @@
 /* Methods whose exponentials are a table: sixteen keys at a time, by a gather. As on AVX2
  * (softmax_lookup_avx2.c), but weights are left in the order of the keys. */
-#include "softmax/softmax_bank.h"
-#include "softmax/softmax_method.h"
-
-#include <assert.h>
+#include "softmax/softmax_lookup_panel.h"
 
 #include "core/simd_avx512.h"
 
@@ -65,12 +62,12 @@ static INLINE __m512i powers(const pq_softmax_row *row, __m512i e) {
 }
 
 static INLINE __m512i weights_16(const pq_softmax_rule rule, const pq_softmax_row *row,
-                                 __m128i down, __m512i e) {
+                                 __m128i shift, __m512i e) {
     switch (rule) {
     case PQ_SOFTMAX_AS_IS: return e;
     case PQ_SOFTMAX_FACTOR:
         return _mm512_srl_epi32(_mm512_mullo_epi32(e, _mm512_set1_epi32((int32_t)row->factor)),
-                                down);
+                                shift);
     case PQ_SOFTMAX_ROUND: return rounded(row, e);
     case PQ_SOFTMAX_POWER: return powers(row, e);
     }
@@ -79,13 +76,13 @@ static INLINE __m512i weights_16(const pq_softmax_rule rule, const pq_softmax_ro
 
 /* Weights over the exponentials of a row: 64 bytes at 2j, after 128 bytes at 4j were read. */
 static INLINE uint32_t weights(const pq_softmax_rule rule, const pq_softmax_row *constants,
-                               int32_t bits, size_t n, int32_t *row) {
-    const __m128i down = _mm_cvtsi32_si128(32 - bits);
+                               int32_t down, size_t n, int32_t *row) {
+    const __m128i shift = _mm_cvtsi32_si128(down);
     const __m512i order = _mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7);
     __m512i sum = _mm512_setzero_si512();
     for (size_t j = 0; j < n; j += 32) {
-        const __m512i p0 = weights_16(rule, constants, down, _mm512_load_si512(row + j));
-        const __m512i p1 = weights_16(rule, constants, down, _mm512_load_si512(row + j + 16));
+        const __m512i p0 = weights_16(rule, constants, shift, _mm512_load_si512(row + j));
+        const __m512i p1 = weights_16(rule, constants, shift, _mm512_load_si512(row + j + 16));
         sum = _mm512_add_epi32(sum, _mm512_add_epi32(p0, p1));
         _mm512_store_si512(row + j / 2,
                            _mm512_permutexvar_epi64(order, _mm512_packus_epi32(p0, p1)));
@@ -94,33 +91,5 @@ static INLINE uint32_t weights(const pq_softmax_rule rule, const pq_softmax_row 
 }
 
 void pq_softmax_lookup_avx512(const pq_softmax *softmax, const pq_softmax_panel *panel) {
-    assert(panel->n % PQ_SOFTMAX_STEP == 0);
-    for (size_t i = 0; i < panel->rows; i++) {
-        int32_t *const row = panel->scores + i * panel->stride;
-        panel->sums[i] = 0;
-        panel->divisors[i] = 1;
-        if (panel->n == 0) {
-            continue;
-        }
-        const uint32_t sum = exponentials(softmax, panel->n, row);
-        const pq_softmax_row constants = pq_softmax_row_of(softmax, sum);
-        panel->divisors[i] = constants.divisor;
-        if (sum == 0) {
-            continue; /* n zeros of 32 bits: the weights too are 0 */
-        }
-        switch (pq_softmax_rule_of(softmax->method)) {
-        case PQ_SOFTMAX_AS_IS:
-            panel->sums[i] = weights(PQ_SOFTMAX_AS_IS, &constants, 0, panel->n, row);
-            break;
-        case PQ_SOFTMAX_FACTOR:
-            panel->sums[i] = weights(PQ_SOFTMAX_FACTOR, &constants, softmax->bits, panel->n, row);
-            break;
-        case PQ_SOFTMAX_ROUND:
-            panel->sums[i] = weights(PQ_SOFTMAX_ROUND, &constants, 0, panel->n, row);
-            break;
-        case PQ_SOFTMAX_POWER:
-            panel->sums[i] = weights(PQ_SOFTMAX_POWER, &constants, 0, panel->n, row);
-            break;
-        }
-    }
+    pq_lookup_panel(softmax, panel, exponentials, weights);
 }
