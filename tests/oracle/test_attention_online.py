@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pyquant import _C, ops
+from pyquant import ops
+from pyquant.numerics import derive_attention
 
 Float = NDArray[np.float64]
 STEP = float(np.float32(4 / 127))
@@ -25,9 +26,7 @@ def decibels(real: Float, got: NDArray[np.floating[Any]]) -> float:
 
 
 def site(head_dim: int, keys: int) -> dict[str, Any]:
-    names = ("table", "delta_max", "softmax_multiplier", "softmax_shift", "pmax", "multiplier", "shift")
-    values = _C.derive_attention(0, GRID, GRID, GRID, GRID, head_dim**-0.5, head_dim, keys)
-    return dict(zip(names, values, strict=True)) | {"method": "table16"}
+    return derive_attention("table16", GRID, GRID, GRID, GRID, head_dim**-0.5, head_dim, keys).keywords()
 
 
 def sqnr(heads: int, q_len: int, keys: int, seed: int) -> tuple[float, float]:
