@@ -4,7 +4,9 @@
  *     k = round(x + x/2 - x/16),  E = 2^-k     (Log2Exp, to the nearest)
  *     sum = 2^ks (1 + s):  1 / sum near 2^-ks 0.818 for s < 1/2, and 2^-ks 0.568 from there on
  *
- * which are about the means of 1 / (1 + s) over the two halves, 0.811 and 0.575. The divisor is kept
+ * which are about the means of 1 / (1 + s) over the two halves, 0.811 and 0.575. The paper's full text
+ * was not at hand: the two factors, and rounding to the nearest where an abstract prints brackets
+ * that may also be read as a floor, are our reading. The divisor is kept
  * instead of its reciprocal: 2^ks times 313 / 256 = 1 / 0.8179 and 451 / 256 = 1 / 0.5676.
  *
  * A weight is 2^(14 - k) in s16: the last code, 15, which the paper gives to every key that is far
