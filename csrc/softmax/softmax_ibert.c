@@ -1,10 +1,10 @@
 /* i-exp of I-BERT (arXiv 2101.01321, section 3.5, algorithm 3).
  *
  * exp(-x) for x >= 0 is split by octaves, x = q ln 2 + p with 0 <= p < ln 2: a shift by q, and on
- * one octave the paper's polynomial 0.3585 (p - 1.353)^2 + 0.344, off by at most 1.9e-3. With a
+ * one octave the paper's polynomial 0.3585 (p - 1.353)^2 + 0.344, off by at most 2.1e-3. With a
  * factor a taken out and p = r S it is a quadratic in integers,
  *     r^2 - b r + c,     b = floor(b' / S),  c = floor(c' / S^2),
- * where b' = 0.96963238 / 0.35815147 and c' = 1 / 0.35815147 are the released code's constants. It
+ * where b' = 0.96963238 / 0.35815147 and c' = 1 / 0.35815147 are the released code's constants (1.9e-3). It
  * falls from c at r = 0 to about c / 2 at r = ln 2 / S: never below 0, since the paper's polynomial
  * is at least 0.344.
  *
