@@ -4,8 +4,8 @@
  * one octave the paper's polynomial 0.3585 (p - 1.353)^2 + 0.344, off by at most 2.1e-3. With a
  * factor a taken out and p = r S it is a quadratic in integers,
  *     r^2 - b r + c,     b = floor(b' / S),  c = floor(c' / S^2),
- * where b' = 0.96963238 / 0.35815147 and c' = 1 / 0.35815147 are the released code's constants (1.9e-3). It
- * falls from c at r = 0 to about c / 2 at r = ln 2 / S: never below 0, since the paper's polynomial
+ * where b' = 0.96963238 / 0.35815147 and c' = 1 / 0.35815147 are the released code's constants (1.9e-3).
+ * It falls from c at r = 0 to about c / 2 at r = ln 2 / S: never below 0, since the paper's polynomial
  * is at least 0.344.
  *
  * The released code then computes floor(z 2^(n - q)) and requantizes to 16 bits, with a range that
