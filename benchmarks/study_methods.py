@@ -2,8 +2,8 @@
 
 For each preset and calibration seed: calibrate once, score every method at every site on the calibration
 images (`pq.sensitivity`), assign by the smallest SQNR delta, and count right answers of the integer engine
-with one family of methods everywhere, and with mixed plans. With --rank N also the rank correlation of the
-delta with the true leave-one-in loss on N test images.
+with one family of methods everywhere, and with mixed plans. With --rank N also how the cheap scores of
+each candidate rank beside what it alone costs the model, on N test images.
 
     python -m benchmarks.study_methods --checkpoint DIR --data DIR -o FILE [--seeds 5] [--images N] [--rank N]
 
@@ -46,6 +46,14 @@ PUBLISHED = {
     "attention": ("softmax=ibert", "softmax=ivit", "softmax=fqvit"),
     "unary": ("unary=ibert", "unary=ivit"),
     "layer_norm": ("norm=ibert", "norm=ivit", "norm=ptf"),
+}
+# A cheap score, and whether more of it is worse; what a candidate costs the model, and the same of that.
+CHEAP = {"delta": 1, "accumulated": -1, "isolated": -1}
+COSTS = {
+    "output SQNR": ("output_sqnr", -1),
+    "KL": ("kl", 1),
+    "flips": ("flips", 1),
+    "accuracy": ("accuracy", -1),
 }
 
 
@@ -104,7 +112,7 @@ class Results:
             begin = time.perf_counter()
             self.data[key] = measure()
             self.path.write_text(json.dumps(self.data, indent=1, sort_keys=True))
-            print(f"{key}: {self.data[key]} ({time.perf_counter() - begin:.0f} s)", flush=True)
+            print(f"{key}: {str(self.data[key])[:300]} ({time.perf_counter() - begin:.0f} s)", flush=True)
         return self.data[key]
 
 
@@ -133,30 +141,44 @@ def study(model: Any, preset: str, seed: int, calibration: list[Any], tests: lis
             out.get(key, lambda p=plan: top1(deployed(prepared, of_plan(p)), tests))
 
 
-def rank_correlation(model: Any, preset: str, calibration: list[Any], tests: list[Any]) -> dict[str, float]:
-    """Spearman's of delta with what a candidate alone costs the model."""
-    from scipy.stats import spearmanr
-
+def one_by_one(model: Any, preset: str, calibration: list[Any], tests: list[Any]) -> list[dict[str, Any]]:
+    """Cheap scores of each candidate beside what it alone costs the model."""
     import pyquant as pq
 
     prepared = pq.quantize(model, calibration, config=preset, progress=False)
     cheap = pq.sensitivity(prepared, calibration[:SCORED], progress=False)
     true = pq.sensitivity(prepared, tests, scope="output", progress=False)
-    pairs = [(row, true.row(row.site, row.candidate)) for row in cheap.rows]
-    finite = [(a, b) for a, b in pairs if np.isfinite([a.delta, b.output_sqnr]).all()]
-    delta = [a.delta for a, _ in finite]
-    losses = {
-        "minus output SQNR": [-b.output_sqnr for _, b in finite],
-        "KL": [b.kl for _, b in finite],
-        "flips": [b.flips for _, b in finite],
-        "accuracy loss": [-b.accuracy for _, b in finite],
-    }
-    found = {f"delta, {name}": float(spearmanr(delta, loss).statistic) for name, loss in losses.items()}
-    isolated = [-a.isolated for a, _ in finite]
-    found |= {
-        f"isolated, {name}": float(spearmanr(isolated, loss).statistic) for name, loss in losses.items()
-    }
-    return {"pairs": float(len(finite)), **found}
+    made = []
+    for row in cheap.rows:
+        other = true.row(row.site, row.candidate)
+        scores = {name: getattr(row, name) for name in CHEAP}
+        costs = {name: getattr(other, column) for name, (column, _) in COSTS.items()}
+        made.append({"site": row.site, "candidate": row.candidate, **scores, **costs})
+    return made
+
+
+def correlations(rows: list[dict[str, Any]]) -> str:
+    """Spearman's of cheap scores with the cost: over all pairs of site and candidate, and over the candidates
+    of one site (mean of the sites), which is what a choice at a site needs."""
+    from scipy.stats import spearmanr
+
+    def of(some: list[dict[str, Any]], score: str, cost: str) -> float:
+        sign = CHEAP[score] * COSTS[cost][1]
+        pairs = np.array([(row[score], row[cost]) for row in some])
+        pairs = pairs[np.isfinite(pairs).all(axis=1)]
+        if len(pairs) < 3 or np.ptp(pairs, axis=0).min() == 0.0:
+            return float("nan")
+        return sign * float(spearmanr(*pairs.T).statistic)
+
+    sites = [[row for row in rows if row["site"] == site] for site in dict.fromkeys(r["site"] for r in rows)]
+    lines = [f"{'':16}" + "".join(f"{cost:>24}" for cost in COSTS)]
+    for score in CHEAP:
+        cells = []
+        for cost in COSTS:
+            inside = np.array([of(some, score, cost) for some in sites])
+            cells.append(f"{of(rows, score, cost):13.2f} {np.nanmean(inside):10.2f}")
+        lines.append(f"{score:16}" + "".join(cells))
+    return "\n".join(lines)
 
 
 def summary(out: Results, presets: Iterable[str]) -> str:
@@ -215,10 +237,11 @@ def main() -> None:
         calibration = list(read(options.data / "train.bin", options.calib, seed=0)[0].split(BATCH))
         part = tests[: options.rank // BATCH]
         for preset in options.presets:
-            out.get(
-                f"{preset} rank correlation, {options.rank} images",
-                lambda p=preset: rank_correlation(model, p, calibration, part),
+            rows = out.get(
+                f"{preset} one by one, {options.rank} images",
+                lambda p=preset: one_by_one(model, p, calibration, part),
             )
+            print(f"\n{preset}: rank correlation over all pairs, and inside a site\n{correlations(rows)}")
     print(summary(out, options.presets))
 
 

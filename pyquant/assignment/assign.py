@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import fnmatch
 import math
 from collections.abc import Mapping, Sequence
@@ -34,6 +35,7 @@ def assign(
     weights: Mapping[str, float] | None = None,
     perturbation: str = "isolated",
     cost: str | None = None,
+    tolerance: float = 0.0,
 ) -> Plan:
     """Choose a candidate for each site: by the smallest damage, or by damage and cost, under budgets.
 
@@ -66,6 +68,10 @@ def assign(
         For ``unified``: the score that it follows from.
     cost : str, optional
         For ``unified``: the metric of `costs`, where there are several.
+    tolerance : float
+        Candidates of a site whose scores are this close to its best, in the score's unit, count as equally
+        good, and the table's first wins. Candidates that compute almost the same differ by thousandths of a
+        decibel, on other batches the other way round; a plan should not.
 
     Returns
     -------
@@ -97,6 +103,9 @@ def assign(
     if constraints is not None and not isinstance(constraints, Mapping):
         raise TypeError(f"assign: expected constraints to be a mapping, got {type(constraints).__name__}")
     _check_names(objective, solver, perturbation)
+    number = isinstance(tolerance, (int, float)) and not isinstance(tolerance, bool)
+    if not number or not 0.0 <= tolerance < math.inf:
+        raise ValueError(f"assign: expected tolerance to be a number >= 0, got {tolerance!r}")
     rows = _rows(table, select)
     options: dict[str, float | str] = {}
     if objective == "unified":
@@ -111,7 +120,9 @@ def assign(
         raise ValueError(f"assign: weights and cost belong to objective 'unified', not to {objective!r}")
     else:
         scores = column_scores(rows, objective)
-    problem, names, kinds, natural = _problem(rows, scores, COLUMNS[objective].large_is_bad)
+    if tolerance:
+        options["tolerance"] = float(tolerance)
+    problem, names, kinds, natural = _problem(rows, scores, COLUMNS[objective].large_is_bad, tolerance)
     limits = limits_of(constraints or {}, costs, names, problem)
     problem = Problem(problem.sites, limits)
     picked = problem.best_alone()
@@ -197,7 +208,7 @@ def _cost_values(rows: Sequence[SensitivityRow], costs: Costs | None, metric: st
 
 
 def _problem(
-    rows: Sequence[SensitivityRow], scores: Sequence[float], large_is_bad: bool
+    rows: Sequence[SensitivityRow], scores: Sequence[float], large_is_bad: bool, tolerance: float
 ) -> tuple[Problem, list[str], dict[str, str], list[list[float]]]:
     """Sites in execution order, their kinds, and the scores as the table has them."""
     sites: dict[str, list[Option]] = {}
@@ -218,11 +229,24 @@ def _problem(
                 f"assign: the score of every candidate at {name!r} is NaN; was the site reached?"
             )
     return (
-        Problem(tuple(tuple(options) for options in sites.values())),
+        Problem(tuple(tuple(_leveled(options, tolerance)) for options in sites.values())),
         list(sites),
         kinds,
         [natural[name] for name in sites],
     )
+
+
+def _leveled(options: Sequence[Option], tolerance: float) -> Sequence[Option]:
+    """Options close to the best get its score, and their place decides."""
+    if not tolerance:
+        return options
+    best = min(option.score for option in options)
+    return [
+        dataclasses.replace(option, score=best, tie=float(place))
+        if option.score <= best + tolerance
+        else option
+        for place, option in enumerate(options)
+    ]
 
 
 def _choice(

@@ -214,7 +214,8 @@ class Plan:
         other = choice.runner_up
         if other is None:
             return f"{first}; the only candidate"
-        beaten = column.damage(other.score) < column.damage(choice.score)
+        gain = column.damage(choice.score) - column.damage(other.score)
+        tolerance = dict(self.options).get("tolerance", 0.0)
         named = f"{other.candidate} {score_text(other.score, column.unit)}"
         theirs = dict(other.costs)
         compared = [
@@ -222,7 +223,13 @@ class Plan:
             for name, value in choice.costs
             if name in theirs and name in self._metrics() and value != theirs[name]
         ]
-        return "; ".join([first, f"the budget rules out {named}" if beaten else f"next {named}", *compared])
+        if gain <= 0.0:
+            second = f"next {named}"
+        elif gain <= tolerance:
+            second = f"as good as {named} within {score_text(tolerance, column.unit)}"
+        else:
+            second = f"the budget rules out {named}"
+        return "; ".join([first, second, *compared])
 
     def diff(self, other: Plan) -> PlanDiff:
         """Sites for which the other plan has another candidate or other settings."""

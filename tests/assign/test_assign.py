@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -80,6 +81,38 @@ def test_ties() -> None:
     same = row("a", "c", accumulated=30.0, mse=0.5)
     rows = [same, dataclasses.replace(same, candidate="b"), dataclasses.replace(same, candidate="a", mse=0.6)]
     assert pq.assign(SensitivityTable(tuple(rows))).choices[0].candidate == "b"
+
+
+NEAR = {"table16": 0.503, "table8": 0.5}
+NEAR_TABLE = softmax_rows({"b.0.context": NEAR, "b.1.context": {"table16": 0.8, "table8": 0.5}})
+
+
+def test_a_tolerance_keeps_the_first_of_what_is_alike(tmp_path: Path) -> None:
+    assert chosen(pq.assign(NEAR_TABLE)) == ["table8", "table8"]
+    plan = pq.assign(NEAR_TABLE, tolerance=0.01)
+    assert chosen(plan) == ["table16", "table8"]
+    assert plan.choices[0].score == pytest.approx(0.503)  # as measured
+    assert dict(plan.options) == {"tolerance": 0.01}
+    plan.save(tmp_path / "plan.yaml")
+    for each in (plan, pq.Plan.load(tmp_path / "plan.yaml")):
+        assert each.explain("b.0.context") == (
+            "b.0.context: softmax=table16, delta 0.50 dB; as good as softmax=table8 0.50 dB within 0.01 dB"
+        )
+        assert "next softmax=table16" in each.explain("b.1.context")
+
+
+@pytest.mark.parametrize("solver", ["milp", "greedy"])
+def test_a_tolerance_and_a_budget(solver: str) -> None:
+    """The budget comes first: the slow one of two alike is taken once."""
+    ms = {"table16": 3.0, "table8": 1.0}
+    alike = softmax_rows({"b.0.context": NEAR, "b.1.context": NEAR})
+    costs = Costs(
+        tuple(CostRow(row.site, row.candidate, (("latency_ms", ms[row.candidate[8:]]),)) for row in alike)
+    )
+    plan = pq.assign(alike, tolerance=0.01, costs=costs, constraints={"latency_ms": 2.5}, solver=solver)
+    assert chosen(plan) == ["table8", "table8"]
+    loose = pq.assign(alike, tolerance=0.01, costs=costs, constraints={"latency_ms": 9.0}, solver=solver)
+    assert loose.total_score == pytest.approx(2 * 0.5, abs=0.01)
 
 
 def test_no_error_at_all_is_the_best() -> None:
@@ -295,6 +328,7 @@ ERRORS: dict[str, tuple[dict[str, Any], str]] = {
     "wrong cost": ({"objective": "unified", "costs": COSTS, "cost": "area"}, "got 'area'"),
     "weights": ({"objective": "unified", "weights": {"luck": 1}}, "weights of sensitivity, .* got 'luck'"),
     "negative": ({"objective": "unified", "weights": {"cost": -1}}, "number >= 0, got -1"),
+    "tolerance": ({"tolerance": -0.1}, "tolerance to be a number >= 0, got -0.1"),
     "misplaced": ({"weights": {"cost": 1}}, "belong to objective 'unified', not to 'delta'"),
     "perturbation": ({"objective": "unified", "perturbation": "mse"}, "perturbation to be one of"),
     "some costs": (
