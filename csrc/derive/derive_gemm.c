@@ -1,14 +1,21 @@
 /* One output channel is one item of the parallel loop: no result depends on how they are spread.
  * When channels fail, the first one in order makes the message, whichever thread met one first. */
 #include <stdatomic.h>
+#include <string.h>
 
+#include "core/byte_sums.h"
+#include "core/dispatch.h"
 #include "derive/derive_internal.h"
+#include "observe/observe_minmax_kernel.h"
 #include "pyquant/derive.h"
 #include "pyquant/gemm_s8s4.h"
-#include "quantize/quantize_scalar.h"
+#include "quantize/quantize_f32_kernel.h"
 
 /* About 1 ns an element: a range of this many takes well under a millisecond. */
 #define RANGE_ELEMENTS 131072
+
+/* Weights that are quantized and then looked at again; even, as s4 needs. */
+enum { AT_ONCE = 2048 };
 
 typedef struct weight_task {
     const char *op;
@@ -26,6 +33,8 @@ typedef struct weight_task {
     uint8_t *w_s4; /* instead of w_q: two to a byte */
     int32_t *bias_q, *multiplier;
     uint8_t *shift;
+    const struct pq_observe_minmax_kernel *range;
+    const struct pq_quantize_f32_kernel *quantizer;
     pq_status (*channel)(const pq_exec *exec, const struct weight_task *task, size_t j);
     atomic_size_t first_failure; /* n while there is none */
 } weight_task;
@@ -36,13 +45,11 @@ static const float *weights_of(const weight_task *task, size_t j) {
     return task->k == 0 ? NULL : task->w + j * task->k;
 }
 
-static float absmax_of(const float *w, size_t k, bool *nan) {
-    float absmax = 0.0F;
-    for (size_t p = 0; p < k; p++) {
-        const float magnitude = fabsf(w[p]);
-        *nan |= magnitude != magnitude;
-        absmax = magnitude > absmax ? magnitude : absmax;
-    }
+/* The largest magnitude: infinity and NaN included, if there are any. */
+static float absmax_of(const weight_task *task, const float *w, size_t k) {
+    float low = 0.0F, high = 0.0F, absmax;
+    const uint32_t bits = task->range->run(k, w, &low, &high);
+    memcpy(&absmax, &bits, sizeof absmax);
     return absmax;
 }
 
@@ -57,15 +64,16 @@ static float column_scale(const weight_task *task, size_t j, double of_weights) 
     return (float)(scale < 0x1p-100 ? 0x1p-100 : scale > 0x1p100 ? 0x1p100 : scale);
 }
 
-static pq_status check_channel(const pq_exec *exec, const weight_task *task, size_t j) {
-    bool nan = false;
-    const float absmax = absmax_of(weights_of(task, j), task->k, &nan);
+/* Finite weights and bias; *absmax is of the weights. */
+static pq_status check_channel(const pq_exec *exec, const weight_task *task, size_t j,
+                               float *absmax) {
+    *absmax = absmax_of(task, weights_of(task, j), task->k);
     const float bias = task->bias == NULL ? 0.0F : fabsf(task->bias[j]);
-    if (nan || isnan(bias)) {
+    if (isnan(*absmax) || isnan(bias)) {
         return pq_fail(exec, PQ_ERR_NAN, "%s: %s of channel %zu is NaN", task->op,
-                       nan ? "a weight" : "the bias", j);
+                       isnan(*absmax) ? "a weight" : "the bias", j);
     }
-    if (isinf(absmax) || isinf(bias)) {
+    if (isinf(*absmax) || isinf(bias)) {
         return pq_fail(exec, PQ_ERR_VALUE,
                        "%s: expected finite weights and bias, got infinity in channel %zu",
                        task->op, j);
@@ -74,10 +82,9 @@ static pq_status check_channel(const pq_exec *exec, const weight_task *task, siz
 }
 
 static pq_status scale_channel(const pq_exec *exec, const weight_task *task, size_t j) {
-    const pq_status status = check_channel(exec, task, j);
+    float absmax;
+    const pq_status status = check_channel(exec, task, j, &absmax);
     if (status == PQ_OK) {
-        bool nan = false;
-        const float absmax = absmax_of(weights_of(task, j), task->k, &nan);
         task->w_scale[j] = column_scale(task, j, (double)absmax / task->quant_max);
     }
     return status;
@@ -88,9 +95,8 @@ static double group_scale(const weight_task *task, size_t j, size_t g) {
         return (double)task->wanted[j * task->groups + g];
     }
     const size_t begin = g * task->group_size, rest = task->k - begin;
-    bool nan = false;
-    const float absmax = absmax_of(weights_of(task, j) + begin,
-                                   rest < task->group_size ? rest : task->group_size, &nan);
+    const float absmax =
+        absmax_of(task, weights_of(task, j) + begin, pq_min_size(rest, task->group_size));
     return (double)absmax / task->quant_max;
 }
 
@@ -102,7 +108,8 @@ static size_t largest_multiplier(const weight_task *task) {
 }
 
 static pq_status group_channel(const pq_exec *exec, const weight_task *task, size_t j) {
-    const pq_status status = check_channel(exec, task, j);
+    float absmax;
+    const pq_status status = check_channel(exec, task, j, &absmax);
     if (status != PQ_OK) {
         return status;
     }
@@ -128,22 +135,36 @@ static pq_status group_channel(const pq_exec *exec, const weight_task *task, siz
     return PQ_OK;
 }
 
-/* Quantizes `count` weights of channel j from k = begin on; returns the sum of their sizes. */
+/* Two to a byte; `begin` is even. */
+static void store_s4(uint8_t *row, size_t begin, size_t count, const int8_t *q) {
+    uint8_t *bytes = row + begin / 2;
+    for (size_t p = 0; p + 2 <= count; p += 2) {
+        bytes[p / 2] = (uint8_t)((q[p] & 15) | (q[p + 1] & 15) << 4);
+    }
+    if (count % 2 != 0) {
+        bytes[count / 2] = (uint8_t)(q[count - 1] & 15);
+    }
+}
+
+/* Quantizes `count` weights of channel j from k = begin on, which is even; returns the sum of their
+ * sizes. */
 static int64_t quantize_run(const weight_task *task, size_t j, size_t begin, size_t count,
                             float scale) {
-    const float *w = weights_of(task, j);
-    int64_t sum = 0;
-    for (size_t p = begin; p < begin + count; p++) {
-        const int32_t q = pq_quantize_scalar(w[p], scale, 0, -task->quant_max, task->quant_max);
-        sum += q < 0 ? -q : q;
-        if (task->w_s4 == NULL) {
-            task->w_q[j * task->k + p] = (int8_t)q;
-        } else {
-            uint8_t *byte = &task->w_s4[j * pq_s4_row_size(task->k) + p / 2];
-            *byte = p % 2 == 0 ? (uint8_t)(q & 15) : (uint8_t)(*byte | (q & 15) << 4);
+    const pq_grid grid = {PQ_S8, 0, -task->quant_max, task->quant_max};
+    uint64_t sum = 0;
+    for (size_t p = begin; p < begin + count; p += AT_ONCE) {
+        const size_t some = pq_min_size(AT_ONCE, begin + count - p);
+        int8_t block[AT_ONCE], *q = task->w_s4 == NULL ? task->w_q + j * task->k + p : block;
+        uint64_t size;
+        /* NaN has been excluded. */
+        (void)task->quantizer->quantize(some, weights_of(task, j) + p, &scale, 0, grid, q);
+        (void)pq_byte_sums(some, q, &size);
+        sum += size;
+        if (task->w_s4 != NULL) {
+            store_s4(task->w_s4 + j * pq_s4_row_size(task->k), p, some, block);
         }
     }
-    return sum;
+    return (int64_t)sum;
 }
 
 /* All of channel j; returns the sum of |w| with the multipliers of the groups. */
@@ -157,7 +178,7 @@ static int64_t quantize_channel(const weight_task *task, size_t j) {
         const size_t begin = g * task->group_size, rest = task->k - begin;
         const uint8_t multiplier = task->multiplier_in[j * task->groups + g];
         sum += multiplier * quantize_run(task, j, begin,
-                                         rest < task->group_size ? rest : task->group_size,
+                                         pq_min_size(rest, task->group_size),
                                          scale * (float)multiplier);
     }
     return sum;
@@ -169,7 +190,8 @@ static pq_status gemm_channel(const pq_exec *exec, const weight_task *task, size
         return pq_fail(exec, PQ_ERR_VALUE, "%s: expected w_scale[%zu] in [2^-100, 2^100], got %g",
                        task->op, j, (double)w_scale);
     }
-    const pq_status checked = check_channel(exec, task, j);
+    float absmax;
+    const pq_status checked = check_channel(exec, task, j, &absmax);
     if (checked != PQ_OK) {
         return checked;
     }
@@ -214,6 +236,8 @@ static pq_status run(const pq_exec *exec, weight_task *task) {
         return pq_fail(exec, PQ_ERR_OVERFLOW, "%s: expected n * k to fit in memory, got %zu * %zu",
                        task->op, task->n, task->k);
     }
+    task->range = pq_kernel_choose(PQ_KERNEL_OP_observe_minmax);
+    task->quantizer = pq_kernel_choose(PQ_KERNEL_OP_quantize_f32);
     atomic_init(&task->first_failure, task->n);
     const size_t grain = RANGE_ELEMENTS / (task->k + 1) + 1;
     const pq_status status = exec->parallel_for(exec, task->n, grain, channels, task);

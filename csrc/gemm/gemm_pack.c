@@ -1,8 +1,10 @@
 /* What packing is for every type of weights: the memory, and the constants of a column. */
 #include "gemm/gemm_pack.h"
 
+#include <math.h>
 #include <string.h>
 
+#include "core/byte_sums.h"
 #include "core/dispatch.h"
 #include "gemm/gemm_plan.h"
 #include "pyquant/rnu.h"
@@ -71,9 +73,22 @@ pq_gemm_weights *pq_gemm_allocate(const struct pq_gemm_s8s8_kernel *kernel,
     return weights;
 }
 
-/* The smallest accumulator whose result is at least `bound` before the clamp; INT32_MAX if none. */
+/* The smallest accumulator whose result is at least `bound` before the clamp; INT32_MAX if none.
+ *
+ * It is near (bound - 1/2) 2^shift / multiplier: float64 misses that by far less than 1 as long as
+ * it lies within int32. So two accumulators around it nearly always enclose what is sought, and two
+ * steps find it; what they do not enclose is searched for among all. */
 static int32_t first_at_least(int32_t multiplier, int shift, int64_t bound) {
     int64_t below = (int64_t)INT32_MIN - 1, above = INT32_MAX;
+    const double guess = ldexp((double)bound - 0.5, shift) / (double)multiplier;
+    if (guess > -2147483000.0 && guess < 2147483000.0) {
+        const int64_t near = (int64_t)guess;
+        if (pq_rnu(near - 2, multiplier, shift) < bound &&
+            pq_rnu(near + 2, multiplier, shift) >= bound) {
+            below = near - 2;
+            above = near + 2;
+        }
+    }
     while (above - below > 1) {
         const int64_t middle = below + (above - below) / 2;
         if (pq_rnu(middle, multiplier, shift) >= bound) {
@@ -124,11 +139,9 @@ void pq_gemm_pack_column(pq_gemm_weights *weights, const pq_gemm_pack_args *args
 
 void pq_gemm_pack_columns(pq_gemm_weights *weights, const pq_gemm_pack_args *args) {
     for (size_t j = 0; j < args->n; j++) {
-        int64_t sum = 0;
-        for (size_t p = 0; p < args->k; p++) {
-            sum += args->w[j * args->k + p];
-        }
-        pq_gemm_pack_column(weights, args, j, sum);
+        uint64_t size;
+        const int8_t *row = args->k == 0 ? NULL : args->w + j * args->k;
+        pq_gemm_pack_column(weights, args, j, pq_byte_sums(args->k, row, &size));
     }
 }
 

@@ -1,6 +1,7 @@
 /* The rules that the constants of a gemm must keep. */
 #include <inttypes.h>
 
+#include "core/byte_sums.h"
 #include "gemm/gemm_pack.h"
 
 #define ACC_MAX INT64_C(2147483647)
@@ -71,16 +72,18 @@ pq_status pq_gemm_check_accumulator(const pq_exec *exec, const char *op,
     return PQ_OK;
 }
 
+/* With k = 0 the array may be NULL, to which not even 0 may be added. */
+static const int8_t *row_of(const pq_gemm_pack_args *args, size_t j) {
+    return args->k == 0 ? NULL : args->w + j * args->k;
+}
+
 /* In uint64: |w| <= 128 and k < 2^54 keep 255 * sum below 2^63, and there is no more memory. */
 static pq_status check_accumulators(const pq_exec *exec, const char *op,
                                     const pq_gemm_pack_args *args) {
     for (size_t j = 0; j < args->n; j++) {
-        uint64_t sum = 0;
-        for (size_t p = 0; p < args->k; p++) {
-            const int w = args->w[j * args->k + p];
-            sum += (uint64_t)(w < 0 ? -w : w);
-        }
-        const pq_status status = pq_gemm_check_accumulator(exec, op, args, j, sum);
+        uint64_t size;
+        (void)pq_byte_sums(args->k, row_of(args, j), &size);
+        const pq_status status = pq_gemm_check_accumulator(exec, op, args, j, size);
         if (status != PQ_OK) {
             return status;
         }

@@ -1,14 +1,47 @@
 /* s8 weights into the layout of gemm_s8s8_kernel.h. */
+#include <string.h>
+
 #include "core/dispatch.h"
 #include "gemm/gemm_chains.h"
 #include "gemm/gemm_pack.h"
 
+/* Groups of k that are written for all columns of a panel before the next: 16 KiB of 64 columns. */
+enum { GROUPS_AT_ONCE = 64 };
+
+/* The groups [begin, end) of a column, `step` apart. Inlined with a constant `group`. */
+static inline void pack_groups(int8_t *column, const int8_t *row, size_t begin, size_t end,
+                               size_t group, size_t step) {
+    for (size_t g = begin; g < end; g++) {
+        memcpy(column + g * step, row + g * group, group);
+    }
+}
+
+static void pack_block(int8_t *column, const int8_t *row, size_t begin, size_t end, size_t group,
+                       size_t step) {
+    if (group == 4) {
+        pack_groups(column, row, begin, end, 4, step);
+    } else if (group == 2) {
+        pack_groups(column, row, begin, end, 2, step);
+    } else {
+        pack_groups(column, row, begin, end, group, step);
+    }
+}
+
 static void pack_panels(pq_gemm_weights *weights, const int8_t *w) {
     const size_t tile = weights->kernel->column_tile, group = weights->kernel->k_group;
-    for (size_t j = 0; j < weights->n; j++) {
-        int8_t *column = weights->panels + j / tile * weights->panel_size + j % tile * group;
-        for (size_t p = 0; p < weights->k; p++) {
-            column[p / group * tile * group + p % group] = w[j * weights->k + p];
+    const size_t k = weights->k, whole = k / group, step = tile * group;
+    for (size_t first = 0; first < weights->n; first += tile) {
+        int8_t *panel = weights->panels + first / tile * weights->panel_size;
+        const size_t columns = pq_min_size(tile, weights->n - first);
+        for (size_t begin = 0; begin < whole; begin += GROUPS_AT_ONCE) {
+            const size_t end = pq_min_size(whole, begin + GROUPS_AT_ONCE);
+            for (size_t j = 0; j < columns; j++) {
+                pack_block(panel + j * group, w + (first + j) * k, begin, end, group, step);
+            }
+        }
+        for (size_t j = 0; j < columns; j++) {
+            memcpy(panel + whole * step + j * group, w + (first + j) * k + whole * group,
+                   k % group);
         }
     }
 }

@@ -24,7 +24,8 @@ static pq_status channel_scales(const pq_exec *exec, size_t n, size_t k, const f
     return status;
 }
 
-/* What both types of weights need. */
+/* What both types of weights need. Only groups take the kernels of two weights a byte: those exist
+ * to read less, and the integers are the same. */
 typedef struct linear {
     size_t n, k;
     const float *w, *bias, *w_scale;
@@ -39,8 +40,8 @@ typedef struct linear {
 } linear;
 
 static pq_status alloc_constants(const pq_exec *exec, linear *l) {
-    const bool s4 = l->w_bits <= 4;
-    const size_t groups = l->group_size == 0 ? 0 : pq_s4_groups(l->k, l->group_size);
+    const bool s4 = l->group_size > 0;
+    const size_t groups = s4 ? pq_s4_groups(l->k, l->group_size) : 0;
     void *scale = NULL, *bias = NULL, *multiplier = NULL, *shift = NULL, *factor = NULL;
     size_t w_size = 0, factors = 0;
     pq_status status = pq_sim_count(exec, op, l->n, s4 ? pq_s4_row_size(l->k) : l->k, 1, &w_size);
@@ -107,15 +108,11 @@ static pq_status pack_s8(const pq_exec *exec, const linear *l, pq_gemm_weights *
 
 static pq_status pack_s4(const pq_exec *exec, const linear *l, pq_gemm_weights **weights) {
     pq_status status =
-        l->group_size == 0
-            ? channel_scales(exec, l->n, l->k, l->w, l->bias, l->w_scale, l->x_q.scale, l->w_bits,
-                             l->scale)
-            : pq_derive_group_scale(exec, l->n, l->k, l->group_size, l->w, l->bias, l->w_scale,
-                                    l->x_q.scale, l->w_bits, l->scale, l->group_multiplier);
-    const uint8_t *group_multiplier = l->group_size == 0 ? NULL : l->group_multiplier;
+        pq_derive_group_scale(exec, l->n, l->k, l->group_size, l->w, l->bias, l->w_scale,
+                              l->x_q.scale, l->w_bits, l->scale, l->group_multiplier);
     if (status == PQ_OK) {
         status = pq_derive_gemm_s8s4(exec, l->n, l->k, l->group_size, l->w, l->bias, l->scale,
-                                     group_multiplier, l->w_bits, l->x_q.scale, l->y_q.scale,
+                                     l->group_multiplier, l->w_bits, l->x_q.scale, l->y_q.scale,
                                      l->w_int, l->bias_int, l->multiplier, l->shift);
     }
     if (status != PQ_OK) {
@@ -125,7 +122,7 @@ static pq_status pack_s4(const pq_exec *exec, const linear *l, pq_gemm_weights *
                                          .k = l->k,
                                          .w = l->w_int,
                                          .group_size = l->group_size,
-                                         .group_multiplier = group_multiplier,
+                                         .group_multiplier = l->group_multiplier,
                                          .bias = l->bias_int,
                                          .multiplier = l->multiplier,
                                          .shift = l->shift,
@@ -173,7 +170,7 @@ pq_status pq_sim_linear(const pq_exec *exec, size_t m, size_t n, size_t k, const
     if (status != PQ_OK || (status = pq_sim_count(exec, op, m, k, 1, &x_count)) != PQ_OK ||
         (status = pq_sim_count(exec, op, m, n, 1, &y_count)) != PQ_OK ||
         (status = alloc_constants(exec, &l)) != PQ_OK ||
-        (status = (w_bits <= 4 ? pack_s4 : pack_s8)(exec, &l, &weights)) != PQ_OK ||
+        (status = (group_size > 0 ? pack_s4 : pack_s8)(exec, &l, &weights)) != PQ_OK ||
         (status = pq_sim_alloc(exec, op, y_count, pq_dtype_size(pq_sim_type(y_q)), &y_int)) !=
             PQ_OK ||
         (status = pq_sim_recover(exec, op, x_count, x, x_q, &x_int)) != PQ_OK ||

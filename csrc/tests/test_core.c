@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "check.h"
+#include "core/byte_sums.h"
 #include "core/dispatch.h"
 #include "core/grain.h"
 #include "pyquant/cpu.h"
@@ -370,7 +371,33 @@ static void test_fork(void) {
 
 #endif
 
+/* Against adding one by one: at every length around words and folds, and all bytes as low or high as
+ * they go. */
+static void test_byte_sums(void) {
+    enum { MOST = 8 * PQ_BYTE_STEPS * 2 + 17 };
+    int8_t w[MOST];
+    uint64_t random = 5;
+    for (int kind = 0; kind < 3; kind++) {
+        check_random_s8(&random, w, MOST);
+        if (kind > 0) {
+            memset(w, kind == 1 ? -128 : 127, MOST);
+        }
+        int64_t sum = 0;
+        uint64_t size = 0;
+        for (size_t n = 0; n <= MOST; n++) {
+            uint64_t found_size = 1;
+            const int64_t found = pq_byte_sums(n, w, &found_size);
+            CHECK(found == sum && found_size == size);
+            if (n < MOST) {
+                sum += w[n];
+                size += (uint64_t)(w[n] < 0 ? -w[n] : w[n]);
+            }
+        }
+    }
+}
+
 int main(void) {
+    test_byte_sums();
     test_status();
     test_fail();
     test_alloc();
