@@ -46,8 +46,8 @@ class Trial:
         """Errors of values inside say which candidate it was."""
         try:
             yield
-        except (ValueError, RuntimeError) as error:
-            if type(error) not in (ValueError, RuntimeError):  # out of memory, say
+        except (ValueError, OverflowError, RuntimeError) as error:
+            if type(error) not in (ValueError, OverflowError, RuntimeError):  # out of memory, say
                 raise
             raise ValueError(f"candidate {self.candidate.name!r}: {error}") from error
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx
 
+from pyquant import ops
 from pyquant.config import SiteConfig
 from pyquant.engine.spec import Value
 from pyquant.errors import CoverageError
@@ -17,7 +19,8 @@ from pyquant.graph.aten import argument, aten, depends_on_inputs, is_float, node
 from pyquant.graph.capture import Captured
 from pyquant.graph.grid import Edge, qparams_of
 from pyquant.graph.layout import BATCH, Atom, CopyNeededError, Layout, atom_of
-from pyquant.graph.sites.base import Match, Site, register
+from pyquant.graph.sites.base import Match, Outcome, Site, register
+from pyquant.graph.sites.integers import integers_of, on_cpu, threads
 from pyquant.numerics import derive_attention, derive_mask
 from pyquant.qparams import QParams
 
@@ -93,6 +96,37 @@ class AttentionSite(Site):
             *self.y_grid,
         )
         return y
+
+    def outcomes(self, others: Iterable[Site], *args: Any) -> Iterator[Outcome]:
+        """q, k and v are recovered once; what differs from method to method starts behind the scores."""
+        *edges, mask = args
+        tensors = [edge[0] for edge in edges]
+        if mask is not None or not on_cpu(*tensors) or any(x.dim() != 4 for x in tensors):
+            yield from super().outcomes(others, *args)
+            return
+        q_grid, k_grid, v_grid = grids = [self.operand_grid(i, edge) for i, edge in enumerate(edges)]
+        q, k, v = (integers_of(x, grid) for x, grid in zip(tensors, grids, strict=True))
+        for other in others:
+            assert isinstance(other, AttentionSite)
+            grid = qparams_of(other.output)
+            constants = derive_attention(
+                other.config.softmax, q_grid, k_grid, v_grid, grid, self.scale, q.shape[-1], k.shape[-2]
+            )
+            y = ops.attention(
+                q,
+                k,
+                v,
+                **constants.keywords(),
+                q_zero_point=q_grid.zero_point,
+                k_zero_point=k_grid.zero_point,
+                v_zero_point=v_grid.zero_point,
+                zero_point=grid.zero_point,
+                quant_min=grid.quant_min,
+                quant_max=grid.quant_max,
+                causal=self.is_causal,
+                threads=threads(),
+            )
+            yield Outcome(torch.from_numpy(y), grid.scale, grid.zero_point)
 
     def lower(self, to: Lowering, node: fx.Node) -> None:
         """One ATTENTION instruction that reads q, k, v with the strides they have.

@@ -17,6 +17,7 @@ from pyquant.graph.capture import Captured
 from pyquant.graph.grid import Edge, Grid
 from pyquant.methods import methods
 from pyquant.observers import Observer, keep_dtypes, make_observer
+from pyquant.qparams import QParams
 
 if TYPE_CHECKING:
     from pyquant.graph.lower import Lowering
@@ -37,7 +38,7 @@ class Match:
 
 
 class Outcome(NamedTuple):
-    """What a site gave: float32 values, or int8 standing for ``(values - zero_point) * scale``."""
+    """What a site gave: float32 values, or integers standing for ``(values - zero_point) * scale``."""
 
     values: Tensor
     scale: float | None = None
@@ -134,6 +135,13 @@ class Site(nn.Module, ABC):
         operand = self.operands[index]
         assert operand is not None
         return (*edge, operand.quant_min, operand.quant_max)
+
+    def operand_grid(self, index: int, edge: Edge) -> QParams:
+        """The grid of an operand on the host."""
+        _, scale, zero_point, low, high = self.grid(index, edge)
+        assert scale is not None
+        assert zero_point is not None
+        return QParams(float(scale), int(zero_point), low, high)
 
     @property
     def y_grid(self) -> tuple[Tensor, Tensor, int, int]:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, fx
 
+from pyquant import ops
 from pyquant.config import SiteConfig
 from pyquant.errors import CalibrationError
 from pyquant.graph.aten import aten, uses
 from pyquant.graph.capture import Captured
 from pyquant.graph.grid import Edge, qparams_of
-from pyquant.graph.sites.base import Match, Site, register
+from pyquant.graph.sites.base import Match, Outcome, Site, register
+from pyquant.graph.sites.integers import integers_of, on_cpu, threads
 from pyquant.numerics import derive_layernorm
 from pyquant.observers import ChannelRange
 
@@ -124,6 +126,41 @@ class LayerNormSite(Site):
             if made.x_range is not None and bool(torch.isinf(made.x_range).any()):
                 raise CalibrationError(f"site {self.name!r} has observed nothing; calibrate first")
         return made
+
+    def outcomes(self, others: Iterable[Site], *args: Any) -> Iterator[Outcome]:
+        """The operand is recovered once."""
+        edge, weight, bias = args
+        if not on_cpu(edge[0], weight, bias):
+            yield from super().outcomes(others, *args)
+            return
+        x_grid = self.operand_grid(0, edge)
+        x = integers_of(edge[0], x_grid)
+        gain, offset = (None if w is None else w.detach().to(torch.float32).numpy() for w in (weight, bias))
+        for other in others:
+            assert isinstance(other, LayerNormSite)
+            grid = qparams_of(other.output)
+            constants = derive_layernorm(
+                self.channels,
+                gain,
+                offset,
+                self.epsilon,
+                x_grid.scale,
+                grid.scale,
+                other.config.norm,
+                None if other.x_range is None else other.x_range.numpy(force=True),
+            )
+            y = ops.layernorm(
+                x,
+                **constants.keywords(),
+                rms=self.rms,
+                x_zero_point=x_grid.zero_point,
+                zero_point=grid.zero_point,
+                quant_min=grid.quant_min,
+                quant_max=grid.quant_max,
+                dtype=grid.dtype,
+                threads=threads(),
+            )
+            yield Outcome(torch.from_numpy(y), grid.scale, grid.zero_point)
 
     def lower(self, to: Lowering, node: fx.Node) -> None:
         """One LAYERNORM over the rows as they lie."""

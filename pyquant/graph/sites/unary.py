@@ -17,6 +17,7 @@ from pyquant.graph.capture import Captured
 from pyquant.graph.functional import quick_gelu
 from pyquant.graph.grid import Edge, qparams_of
 from pyquant.graph.sites.base import Match, Outcome, Site, register
+from pyquant.graph.sites.integers import integers_of, on_cpu, threads
 from pyquant.numerics import derive_table, unary_functions
 
 if TYPE_CHECKING:
@@ -110,20 +111,19 @@ class UnarySite(Site):
 
     def outcomes(self, others: Iterable[Site], *args: Any) -> Iterator[Outcome]:
         """Each is a function of 256 codes, and asked once for each; the operand is quantized once."""
-        x, scale, zero_point, low, high = self.grid(0, args[0])
-        assert scale is not None
-        assert zero_point is not None
-        if x.device.type != "cpu":
+        x, scale, zero_point = args[0]
+        if not on_cpu(x):
             yield from super().outcomes(others, *args)
             return
-        codes = np.arange(-128, 128, dtype=np.int8).clip(low, high)
-        grid = (float(scale), int(zero_point))
-        values = torch.from_numpy(ops.dequantize(codes, *grid))
-        q = ops.quantize(x.detach().to(torch.float32).numpy(), *grid, low, high)
+        grid = self.operand_grid(0, args[0])
+        codes = np.arange(-128, 128, dtype=np.int8).clip(grid.quant_min, grid.quant_max)
+        values = torch.from_numpy(ops.dequantize(codes, grid.scale, grid.zero_point))
+        q = integers_of(x, grid)
         for other in others:
             y = qparams_of(other.output)
             table = ops.quantize(other.integer_of((values, scale, zero_point)).detach().numpy(), *y)
-            yield Outcome(torch.from_numpy(ops.table(q, table)), y.scale, y.zero_point)
+            found = ops.table(q, table, threads=threads())
+            yield Outcome(torch.from_numpy(found), y.scale, y.zero_point)
 
     def methods(self) -> tuple[str, ...]:
         """Those that have this function."""
