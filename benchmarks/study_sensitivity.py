@@ -1,8 +1,8 @@
 """What does `pq.sensitivity` cost, in passes of the float model, and does its memory grow with the samples?
 
 A ViT of DeiT-S size (random weights), quantized at W8A8, all methods at its 49 softmaxes, GELUs and
-LayerNorms. Time: the user's float model on the batch, then the same batch scored, in turns; the median of the
-ratios and their middle half. The engine's speed and the instruction set decide, so they are printed. Memory:
+LayerNorms. Time: the user's float model on two batches, then the same batches scored, in turns; the median of
+the ratios and their middle half. The engine's speed and the instruction set decide, so they are printed. Memory:
 the peak of a new process for each number of batches, and of one that only runs the float model.
 
     python -m benchmarks.study_sensitivity [-o FILE] [--threads N ...] [--batch N] [--rounds N]
@@ -31,6 +31,8 @@ SCORES = {
     "all": ("accumulated", "isolated", "all_but_this"),
 }
 
+SCORED = 2  # batches
+
 
 def images(count: int, side: int, seed: int) -> Any:
     """Normal noise."""
@@ -56,7 +58,7 @@ def times(sizes: dict[str, int], batch: int, threads: int, rounds: int) -> dict[
     torch.set_num_threads(threads)
     side = sizes.get("image_size", 224)
     model, prepared = quantized(sizes, side, batch)
-    x = images(batch, side, 1)
+    data = [images(batch, side, number) for number in range(SCORED)]
     ratios: dict[str, list[float]] = {name: [] for name in SCORES}
     passes: list[float] = []
     table = None
@@ -64,9 +66,10 @@ def times(sizes: dict[str, int], batch: int, threads: int, rounds: int) -> dict[
         for name, scores in SCORES.items():
             begin = time.perf_counter()
             with torch.no_grad():
-                model(x)
+                for x in data:
+                    model(x)
             middle = time.perf_counter()
-            table = pq.sensitivity(prepared, [x], scores=scores, progress=False)
+            table = pq.sensitivity(prepared, data, scores=scores, progress=False)
             end = time.perf_counter()
             if round_number:  # the first one warms up
                 ratios[name].append((end - middle) / (middle - begin))
@@ -124,7 +127,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--batches", type=int, nargs="*", default=[1, 4, 16])
     parser.add_argument("--tiny", action="store_true", help="a very small model: does it run?")
     parser.add_argument("-o", "--out", type=Path)
@@ -139,7 +142,7 @@ def main() -> None:
         memory[f"{count} batches"] = peak(sizes, batch, threads, count, True)
     found: dict[str, Any] = {
         "machine": {"cpu": cpu_model(), "isa": _C.isa_active(), "versions": versions()},
-        "batch": batch,
+        "images": {"batch": batch, "scored": SCORED * batch},
         "time": {f"threads {n}": times(sizes, batch, n, options.rounds) for n in options.threads},
         "peak_mib": memory,
     }

@@ -67,7 +67,8 @@ static inline pq_softmax_rule pq_softmax_rule_of(pq_softmax_method method) {
 typedef struct pq_softmax_row {
     uint32_t sum, divisor;
     uint32_t factor;    /* IBERT, IVIT: f; INDEX: 255 * 2^23 / sum */
-    uint32_t least[15]; /* FQVIT: the least E whose code is c or less; codes left out have 2^32 - 1 */
+    uint32_t least[15]; /* FQVIT: the least E whose code is c or less; falls, then stays at the last
+                           code that there is */
 } pq_softmax_row;
 
 /* `sum` is that of the exponentials; divisor is L, which SOLE derives from it too. */

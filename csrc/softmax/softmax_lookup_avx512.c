@@ -3,6 +3,7 @@
 #include "softmax/softmax_lookup_panel.h"
 
 #include "core/simd_avx512.h"
+#include "core/unroll.h"
 
 #define INLINE inline __attribute__((always_inline))
 
@@ -50,15 +51,20 @@ static INLINE __m512i rounded(const pq_softmax_row *row, __m512i e) {
     return _mm512_mask_mov_epi32(p, more, next);
 }
 
-/* 2^(14 - code) of the least code that E reaches. */
+/* 2^(14 - code) of the least code that E reaches, 0 if it reaches none. What is asked for falls from
+ * code to code, so four halvings of [0, 15] find it, the bounds being the lanes of one vector; 15
+ * asks for nothing. */
 static INLINE __m512i powers(const pq_softmax_row *row, __m512i e) {
-    __m512i p = _mm512_setzero_si512();
-    for (int code = 14; code >= 0; code--) {
-        const __m512i least = _mm512_set1_epi32((int32_t)row->least[code]);
-        const __mmask16 reached = _mm512_cmpeq_epi32_mask(_mm512_max_epu32(e, least), e);
-        p = _mm512_mask_mov_epi32(p, reached, _mm512_set1_epi32(1 << (14 - code)));
+    const __m512i least = _mm512_maskz_loadu_epi32(0x7fff, row->least);
+    __m512i code = _mm512_setzero_si512();
+    PQ_UNROLL
+    for (int step = 8; step > 0; step /= 2) {
+        const __m512i middle = _mm512_add_epi32(code, _mm512_set1_epi32(step - 1));
+        const __m512i bound = _mm512_permutexvar_epi32(middle, least);
+        const __mmask16 reached = _mm512_cmpeq_epi32_mask(_mm512_max_epu32(e, bound), e);
+        code = _mm512_mask_mov_epi32(_mm512_add_epi32(code, _mm512_set1_epi32(step)), reached, code);
     }
-    return p;
+    return _mm512_srlv_epi32(_mm512_set1_epi32(1 << 14), code);
 }
 
 static INLINE __m512i weights_16(const pq_softmax_rule rule, const pq_softmax_row *row,

@@ -39,7 +39,8 @@ pq_softmax_row pq_softmax_row_of(const pq_softmax *softmax, uint32_t sum) {
     } else if (softmax->method == PQ_SOFTMAX_FQVIT) {
         const uint32_t codes = 1u << softmax->bits;
         for (uint32_t code = 0; code < 15; code++) {
-            row.least[code] = code < codes ? pq_softmax_fqvit_least(sum, code) : UINT32_MAX;
+            row.least[code] =
+                code < codes ? pq_softmax_fqvit_least(sum, code) : row.least[codes - 1];
         }
     }
     return row;

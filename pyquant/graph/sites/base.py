@@ -195,7 +195,7 @@ class Site(nn.Module, ABC):
         ValueError
             Settings that do not go together, or an observer whose knowledge calibration did not keep.
         """
-        made = copy.deepcopy(self, {id(self.observer): self.observer})  # which is only read
+        made = self._copied()
         made.config = replace(self.config, **settings)
         grid = made._new_grid()
         if (grid.bits, grid.symmetric) == (self.output.bits, self.output.symmetric) and not any(
@@ -209,6 +209,18 @@ class Site(nn.Module, ABC):
         chosen = made.observer.qparams(grid.bits, grid.symmetric)
         made.output = grid.to(self.output.scale.device)
         made.output.set(chosen.scale, chosen.zero_point)
+        return made
+
+    def _copied(self) -> Site:
+        """A copy with state of its own, but for the observers, which are only read. A tenth of the time of
+        `copy.deepcopy`: there is one for every candidate of every site."""
+        made = copy.copy(self)
+        for kind in ("_parameters", "_buffers"):
+            own = getattr(self, kind).items()
+            object.__setattr__(made, kind, {name: None if v is None else v.clone() for name, v in own})
+        object.__setattr__(made, "_modules", dict(self._modules))
+        made.output = self._new_grid().to(self.output.scale.device)
+        made.output.set(float(self.output.scale), int(self.output.zero_point))
         return made
 
     def outcomes(self, others: Iterable[Site], *args: Any) -> Iterator[Outcome]:
