@@ -2,8 +2,8 @@
 
 A ViT of DeiT-S size (random weights), quantized at W8A8, all methods at its 49 softmaxes, GELUs and
 LayerNorms. Time: the user's float model on two batches, then the same batches scored, in turns; the median of
-the ratios and their middle half. The engine's speed and the instruction set decide, so they are printed. Memory:
-the peak of a new process for each number of batches, and of one that only runs the float model.
+the ratios and their middle half. The instruction set decides, so it is printed. Memory: the peak of a new
+process for each number of batches, and of one that only runs the float model.
 
     python -m benchmarks.study_sensitivity [-o FILE] [--threads N ...] [--batch N] [--rounds N]
 
