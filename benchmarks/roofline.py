@@ -159,9 +159,16 @@ def _peaks(documents: Sequence[Document]) -> dict[str, float]:
     return {name: max(found) for name, found in values.items()}
 
 
+def _named(peaks: Mapping[str, float]) -> set[str]:
+    """The roofs to draw: a narrower form, or an instruction that another replaces wholly, is none."""
+    names = {name for name in peaks if name in ROOF_NAMES and f"{name}_512" not in peaks}
+    replaced = ("vpmaddwd", "vpmaddubsw") if "vpdpbusd_512" in peaks else ()
+    return {name for name in names if not name.startswith(replaced)} if replaced else names
+
+
 def _roofs(axes: Axes, peaks: Mapping[str, float]) -> None:
     read = peaks.get("read")
-    levels = sorted((peak, name) for name, peak in peaks.items() if name in ROOF_NAMES)
+    levels = sorted((peak, name) for name, peak in peaks.items() if name in _named(peaks))
     if not read or not levels:
         return
     top = levels[-1][0]
