@@ -1,7 +1,7 @@
 """One row times a large matrix whose weights lie in memory, not in a cache: what decoding one token costs.
 
-Several copies of the weights, four times the last-level cache together, are used in turn. The limit is how
-fast the machine reads.
+Several copies of the weights, four times the last-level cache together (on hosts with a very large one, less:
+`MOST`), are used in turn. The limit is how fast the machine reads.
 """
 
 from __future__ import annotations
@@ -31,9 +31,15 @@ def rows(settings: Settings) -> dict[str, Callable[[], Row]]:
     }
 
 
+# Bytes of one candidate's copies: a dozen candidates must fit beside each other. A virtual machine that sees
+# the 300 MiB of its host has a small part of it for itself.
+MOST = 512 << 20
+
+
 def copies(size: int, bits: int) -> int:
     """How many matrices make four times the last-level cache."""
-    return math.ceil(4 * machine.last_level_cache() / (size * size * bits / 8)) if size > TINY else 2
+    wanted = min(4 * machine.last_level_cache(), MOST)
+    return math.ceil(wanted / (size * size * bits / 8)) if size > TINY else 2
 
 
 def start(settings: Settings, size: int, bits: int) -> tuple[Row, cases.Linear]:

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from pyquant.graph import HybridModel, Prepared
     from pyquant.reporting.report import report
     from pyquant.sensitivity_table import SensitivityTable
+    from pyquant.training.distillation import Distillation
+    from pyquant.training.groups import param_groups
+    from pyquant.training.schedule import Phase, Schedule
     from pyquant.verbs.calibrate import calibrate
     from pyquant.verbs.compare import compare
     from pyquant.verbs.convert import convert
@@ -44,16 +47,19 @@ __all__ = [
     "Coverage",
     "CoverageError",
     "CoverageRow",
+    "Distillation",
     "HybridModel",
     "IntegerModel",
     "MissingTorchError",
     "Output",
+    "Phase",
     "Plan",
     "Prepared",
     "ProgramBuilder",
     "ProgramError",
     "QParams",
     "QuantConfig",
+    "Schedule",
     "SensitivityTable",
     "SiteConfig",
     "__version__",
@@ -67,6 +73,7 @@ __all__ = [
     "mode",
     "numerics",
     "ops",
+    "param_groups",
     "prepare",
     "qparams_from_range",
     "quantize",
@@ -77,10 +84,13 @@ __all__ = [
 
 _LAZY = {
     "Candidate": "pyquant.candidates",
+    "Distillation": "pyquant.training",
     "HybridModel": "pyquant.graph",
+    "Phase": "pyquant.training",
     "Plan": "pyquant.assignment",
     "Prepared": "pyquant.graph",
     "QuantConfig": "pyquant.config",
+    "Schedule": "pyquant.training",
     "SensitivityTable": "pyquant.sensitivity_table",
     "SiteConfig": "pyquant.config",
     "assign": "pyquant.assignment",
@@ -90,6 +100,7 @@ _LAZY = {
     "costs": "pyquant.costs",
     "evaluate": "pyquant.verbs",
     "mode": "pyquant.verbs",
+    "param_groups": "pyquant.training",
     "prepare": "pyquant.verbs",
     "quantize": "pyquant.verbs",
     "report": "pyquant.reporting",

@@ -18,6 +18,7 @@ __all__ = ["PRESETS", "Override", "QuantConfig", "SiteConfig", "resolve_config"]
 
 OBSERVERS = ("minmax", "ema", "percentile", "mse")
 WEIGHT_OBSERVERS = ("absmax", "mse")
+QUANTIZERS = ("fixed", "lsq")
 METHOD_OPS = ("softmax", "unary", "norm")  # settings that hold a method's text
 
 
@@ -64,6 +65,10 @@ class SiteConfig:
         How calibration chooses a range: ``minmax``, ``ema``, ``percentile`` or ``mse``.
     weight_observer : str
         ``absmax`` (follows the weights at every forward) or ``mse`` (chosen at calibration, then kept).
+    quantizer, weight_quantizer : str
+        What training does with the scales of edges (of up to 8 bits) and of weights: ``fixed`` leaves them as
+        calibration (or the weights) gave them, ``lsq`` learns them (LSQ, arXiv 1902.08153). Learned scales of
+        weights begin with what weight_observer chooses.
     percentile : float
         Share of values inside the range, in percent, for ``percentile``.
     momentum : float
@@ -83,6 +88,8 @@ class SiteConfig:
     observer: str = "mse"
     residual_observer: str = "minmax"
     weight_observer: str = "absmax"
+    quantizer: str = "fixed"
+    weight_quantizer: str = "fixed"
     percentile: float = 99.99
     momentum: float = 0.95
     softmax: str = "table16"
@@ -103,6 +110,8 @@ class SiteConfig:
         _one_of("observer", self.observer, OBSERVERS)
         _one_of("residual_observer", self.residual_observer, OBSERVERS)
         _one_of("weight_observer", self.weight_observer, WEIGHT_OBSERVERS)
+        _one_of("quantizer", self.quantizer, QUANTIZERS)
+        _one_of("weight_quantizer", self.weight_quantizer, QUANTIZERS)
         for op in METHOD_OPS:
             object.__setattr__(self, op, _method(op, getattr(self, op)))
         if not 50.0 < _number("percentile", self.percentile) <= 100.0:
@@ -223,11 +232,21 @@ class QuantConfig:
         return cls.from_dict(data or {})
 
 
-PRESETS: Mapping[str, QuantConfig] = {
-    "W8A8": QuantConfig(),
-    "W4A8": QuantConfig(base=SiteConfig(weight_bits=4, weight_observer="mse")),
-    "W6A6": QuantConfig(base=SiteConfig(weight_bits=6, activation_bits=6)),
+_FIXED: dict[str, SiteConfig] = {
+    "W8A8": SiteConfig(),
+    "W4A8": SiteConfig(weight_bits=4, weight_observer="mse"),
+    "W6A6": SiteConfig(weight_bits=6, activation_bits=6),
+    "W4A4": SiteConfig(weight_bits=4, activation_bits=4, weight_observer="mse"),
 }
+_LEARNED = {
+    f"{name}-lsq": dataclasses.replace(site, quantizer="lsq", weight_quantizer="lsq", weight_observer="mse")
+    for name, site in _FIXED.items()
+}
+
+PRESETS: Mapping[str, QuantConfig] = {
+    name: QuantConfig(base=site) for name, site in (_FIXED | _LEARNED).items()
+}
+"""Each of ``W8A8``, ``W4A8``, ``W6A6`` and ``W4A4``, and the same with learned scales: ``W4A8-lsq``."""
 
 
 def resolve_config(config: str | Mapping[str, Any] | QuantConfig) -> QuantConfig:

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import torch
+from pyquant.torch_ops.unary_functions import quick_gelu
 
 __all__ = ["quick_gelu"]
-
-
-def quick_gelu(x: torch.Tensor) -> torch.Tensor:
-    """x * sigmoid(1.702 x), the GELU of CLIP and of I-ViT's ShiftGELU."""
-    return x * torch.sigmoid(1.702 * x)

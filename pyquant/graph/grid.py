@@ -19,7 +19,8 @@ Edge: TypeAlias = tuple[Tensor, Tensor | None, Tensor | None]
 
 
 class Grid(nn.Module):
-    """Buffers ``scale`` (float32 scalar) and ``zero_point`` (int32 scalar).
+    """``scale`` (float32 scalar; a Parameter where it is learned, else a buffer) and ``zero_point`` (int32
+    scalar, a buffer).
 
     They keep their dtypes under ``.half()`` and ``.to(dtype)``. A scale of 0 means not calibrated yet.
     """
@@ -27,12 +28,18 @@ class Grid(nn.Module):
     scale: Tensor
     zero_point: Tensor
 
-    def __init__(self, bits: int, symmetric: bool) -> None:
+    def __init__(self, bits: int, symmetric: bool, learned: bool = False) -> None:
         super().__init__()
         self.bits = bits
         self.symmetric = symmetric
         self.quant_min, self.quant_max = quant_range(bits, symmetric)
-        self.register_buffer("scale", torch.zeros((), dtype=torch.float32))
+        scale = torch.zeros((), dtype=torch.float32)
+        if learned:
+            # It wants a gradient only while its site computes in integers: DistributedDataParallel waits for
+            # every parameter that does.
+            self.scale = nn.Parameter(scale, requires_grad=False)
+        else:
+            self.register_buffer("scale", scale)
         self.register_buffer("zero_point", torch.zeros((), dtype=torch.int32))
 
     @property
@@ -48,7 +55,7 @@ class Grid(nn.Module):
 
     def extra_repr(self) -> str:
         """bits, and the numbers."""
-        return f"bits={self.bits}, scale={float(self.scale):.6g}, zero_point={int(self.zero_point)}"
+        return f"bits={self.bits}, scale={float(self.scale.detach()):.6g}, zero_point={int(self.zero_point)}"
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Grid:
         keep_dtypes(fn, super()._apply, recurse)
@@ -57,4 +64,4 @@ class Grid(nn.Module):
 
 def qparams_of(grid: Grid) -> QParams:
     """The grid's numbers as a value."""
-    return QParams(float(grid.scale), int(grid.zero_point), grid.quant_min, grid.quant_max)
+    return QParams(float(grid.scale.detach()), int(grid.zero_point), grid.quant_min, grid.quant_max)

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 import torch.utils._pytree as pytree
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
 from pyquant.config import QuantConfig
 from pyquant.coverage import Coverage, CoverageRow
@@ -21,10 +21,12 @@ from pyquant.errors import CaptureError
 from pyquant.graph.build import Built, Row
 from pyquant.graph.capture import Captured, Signature
 from pyquant.graph.sites import Site
+from pyquant.graph.state import difference, from_tensor, to_tensor
 
 __all__ = ["LABELS", "Prepared", "make_prepared"]
 
 LABELS = ("labels", "label")
+_EXTRA = "_extra_state"  # torch's name for it
 _COPIED = ("config", "main_input_name")  # what training loops read from a model besides its parameters
 _OWN = ("_code", "_variants", "_graph")  # rebuilt after pickling
 
@@ -161,7 +163,30 @@ class Prepared(nn.Module):
             if node.op == "call_module":
                 yield node, self.get_submodule(str(node.target))  # type: ignore[misc]
 
-    # -- copying and pickling --------------------------------------------------------------------------------
+    # -- state, copying and pickling -------------------------------------------------------------------------
+
+    def get_extra_state(self) -> Tensor:
+        """The configuration, as a tensor of the state dict."""
+        return to_tensor(self._config)
+
+    def set_extra_state(self, state: Any) -> None:
+        """Refuse the state of a model that was prepared with another configuration (or plan).
+
+        Raises
+        ------
+        ValueError
+            A site differs (it is named, with its settings), or the state is of a later version.
+        """
+        saved = from_tensor(state)["config"]
+        differs = difference(self._config, saved, list(self.sites()))
+        if differs:
+            raise ValueError(f"state: the checkpoint is of another configuration: {differs}")
+
+    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *args: Any) -> None:
+        # First of all, before a parameter is touched: torch would set it last.
+        if prefix + _EXTRA in state:
+            self.set_extra_state(state[prefix + _EXTRA])
+        super()._load_from_state_dict(state, prefix, *args)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         # The class is made for this signature, so it is rebuilt, not looked up by name.

@@ -16,7 +16,7 @@ from pyquant.observers.ranges import (
     MSEObserver,
     PercentileObserver,
 )
-from pyquant.observers.weights import mse_weight_scale
+from pyquant.observers.weights import absmax_weight_scale, mse_weight_scale
 
 __all__ = [
     "OBSERVERS",
@@ -28,6 +28,7 @@ __all__ = [
     "MinMaxObserver",
     "Observer",
     "PercentileObserver",
+    "absmax_weight_scale",
     "keep_dtypes",
     "make_observer",
     "mse_weight_scale",

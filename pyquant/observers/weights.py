@@ -5,7 +5,28 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["mse_weight_scale"]
+__all__ = ["absmax_weight_scale", "mse_weight_scale"]
+
+
+def absmax_weight_scale(weight: Tensor, bits: int, *, group_size: int = 0) -> Tensor:
+    """The largest magnitude over quant_max, float32 [n], or [n, groups] with a `group_size`.
+
+    Parameters
+    ----------
+    weight : Tensor
+        [n, k].
+    bits : int
+        Symmetric, narrow range.
+    group_size : int
+        Weights that share a scale; 0 is all of a channel. The last group may be short.
+    """
+    n, k = weight.shape
+    size = group_size if group_size > 0 else max(k, 1)
+    padded = torch.nn.functional.pad(weight.detach().to(torch.float32), (0, -k % size))
+    rows = padded.reshape(n, -1, size)
+    top = rows.abs().amax(dim=-1) / (2 ** (bits - 1) - 1) if rows.numel() else rows.new_ones(n, 1)
+    scale = torch.where(top > 0, top, torch.ones_like(top)).clamp(2.0**-100, 2.0**100)
+    return scale if group_size > 0 else scale.reshape(n)
 
 
 def mse_weight_scale(weight: Tensor, bits: int, steps: int = 100, group_size: int = 0) -> Tensor:

@@ -13,8 +13,8 @@ from .grid import (
     check_edge,
     check_float,
     dequantize,
-    inside_gradient,
     new_edge_like,
+    output_gradient,
     read_grids,
     recover,
     reject_nan,
@@ -81,13 +81,15 @@ def _fake(a: Tensor, *rest: Any) -> Tensor:
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     ctx.a_shape, ctx.b_shape = inputs[0].shape, inputs[5].shape
     y_scale, y_zero_point, ctx.quant_min, ctx.quant_max = inputs[10:]
-    ctx.save_for_backward(output, y_scale, y_zero_point)
+    operands = (inputs[0], inputs[5]) if ctx.needs_input_grad[10] else (None, None)
+    ctx.save_for_backward(*operands, output, y_scale, y_zero_point)
 
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    y, scale, zero_point = ctx.saved_tensors
+    a, b, y, scale, zero_point = ctx.saved_tensors
+    edge = Edge(scale, zero_point, ctx.quant_min, ctx.quant_max)
     with autocast_off(grad):
-        g, y_grid = inside_gradient(grad, y, Edge(scale, zero_point, ctx.quant_min, ctx.quant_max))
+        g, y_grid = output_gradient(grad, y, edge, ctx.needs_input_grad[10], lambda: a + b)
         grad_a = g.sum_to_size(ctx.a_shape) if ctx.needs_input_grad[0] else None
         grad_b = g.sum_to_size(ctx.b_shape) if ctx.needs_input_grad[5] else None
     none = (None,) * 4

@@ -14,8 +14,8 @@ from .grid import (
     check_edge,
     check_float,
     dequantize,
-    inside_gradient,
     new_edge_like,
+    output_gradient,
     read_grids,
     recover,
     reject_nan,
@@ -206,7 +206,6 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     """Probabilities are computed again: keeping them would cost t * s floats a head until then."""
     q, k, v, attn_mask, y, y_scale, y_zero_point = ctx.saved_tensors
     with autocast_off(grad):
-        g, y_grid = inside_gradient(grad, y, Edge(y_scale, y_zero_point, ctx.quant_min, ctx.quant_max))
         repeat = q.shape[-3] // max(k.shape[-3], 1)
         key, value = (x.repeat_interleave(repeat, dim=-3) for x in (k, v))
         score = torch.matmul(q * ctx.scale, key.transpose(-2, -1))
@@ -218,6 +217,9 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         p = torch.softmax(score, dim=-1)
         if kept is not None:
             p = torch.where(kept, p, 0.0)
+        edge = Edge(y_scale, y_zero_point, ctx.quant_min, ctx.quant_max)
+        learn = ctx.needs_input_grad[19]
+        g, y_grid = output_gradient(grad, y, edge, learn, lambda: torch.matmul(p, value))
         grad_p = torch.matmul(g, value.transpose(-2, -1))
         grad_score = torch.ops.aten._softmax_backward_data(grad_p, p, -1, torch.float32)
         grad_q = torch.matmul(grad_score, key) * ctx.scale

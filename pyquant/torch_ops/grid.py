@@ -10,7 +10,8 @@ shim) raise it.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
@@ -21,8 +22,8 @@ __all__ = [
     "check_edge",
     "check_float",
     "dequantize",
-    "inside_gradient",
     "new_edge_like",
+    "output_gradient",
     "read_grids",
     "recover",
     "reject_nan",
@@ -166,16 +167,50 @@ def new_edge_like(x: Tensor, shape: tuple[int, ...] | torch.Size) -> Tensor:
     return x.new_empty(shape)
 
 
-def inside_gradient(
-    grad: Tensor, y: Tensor, edge: Edge
-) -> tuple[Tensor, tuple[Tensor | None, Tensor | None, None, None]]:
-    """Gradient behind an output grid, and the gradients of the grid itself.
+GridGradients: TypeAlias = "tuple[Tensor | None, None, None, None]"
 
-    Straight-through where `y` lies strictly inside the range, zero where it sits at quant_min or
-    quant_max. The second value is for the four grid arguments in schema order; the scale has none
-    until learned scales (LSQ) put theirs here: every op takes it from this one place.
+
+def output_gradient(
+    grad: Tensor, y: Tensor, edge: Edge, learn: bool, real: Callable[[], Tensor]
+) -> tuple[Tensor, GridGradients]:
+    """Gradient behind an output grid, and the gradients of the four grid arguments in schema order.
+
+    With a fixed scale: straight-through where `y` lies strictly inside the range, zero where it sits at
+    quant_min or quant_max, and no gradient for the grid.
+
+    With a learned scale (LSQ [1]_, eq. 2 and 3): with v = real / scale, the float function of the op's
+    operands in steps, and low, high the centred ends of the range,
+
+        d y / d scale = q - v   where low < v < high,   low where v <= low,   high where v >= high
+
+    summed over the elements with `grad`, and multiplied by 1 / sqrt(count * max(-low, high)). `count` is the
+    number of elements of one sample (of index 0), so that neither the batch nor how it is split over
+    processes changes the step of a scale.
+
+    Parameters
+    ----------
+    grad, y : Tensor
+        float32, of the op's result.
+    edge : Edge
+        The output grid.
+    learn : bool
+        Whether the scale wants a gradient.
+    real : callable
+        Gives the float function; called only for a learned scale.
+
+    References
+    ----------
+    .. [1] Esser et al., Learned Step Size Quantization, arXiv 1902.08153.
     """
-    low = (edge.quant_min - edge.zero_point).to(torch.float32) * edge.scale
-    high = (edge.quant_max - edge.zero_point).to(torch.float32) * edge.scale
-    inside = torch.logical_and(y > low, y < high)
-    return torch.where(inside, grad, 0.0), (None, None, None, None)
+    low = (edge.quant_min - edge.zero_point).to(torch.float32)
+    high = (edge.quant_max - edge.zero_point).to(torch.float32)
+    if not learn:
+        inside = torch.logical_and(y > low * edge.scale, y < high * edge.scale)
+        return torch.where(inside, grad, 0.0), (None, None, None, None)
+    v = real() / edge.scale
+    inside = torch.logical_and(v > low, v < high)
+    steps = torch.where(inside, y / edge.scale - v, torch.clamp(v, low, high))
+    per_sample = y.numel() / max(y.shape[0], 1) if y.dim() > 0 else 1
+    factor = 1.0 / math.sqrt(max(per_sample, 1.0) * float(torch.maximum(-low, high)))
+    grad_scale = (torch.sum(grad * steps, dtype=torch.float64) * factor).to(torch.float32)
+    return torch.where(inside, grad, 0.0), (grad_scale, None, None, None)

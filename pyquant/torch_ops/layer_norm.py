@@ -16,8 +16,8 @@ from .grid import (
     check_edge,
     check_float,
     dequantize,
-    inside_gradient,
     new_edge_like,
+    output_gradient,
     read_grids,
     recover,
     reject_nan,
@@ -121,8 +121,18 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     x, weight, bias, y, scale, zero_point = ctx.saved_tensors
     needed = [ctx.needs_input_grad[i] for i in (0, 5, 6)]
+    edge = Edge(scale, zero_point, ctx.quant_min, ctx.quant_max)
+
+    def real() -> Tensor:
+        if ctx.rms:
+            normal = x * torch.rsqrt((x * x).mean(dim=-1, keepdim=True) + ctx.eps)
+            scaled: Tensor = normal if weight is None else normal * weight
+            return scaled if bias is None else scaled + bias
+        found: Tensor = torch.nn.functional.layer_norm(x, [x.shape[-1]], weight, bias, ctx.eps)
+        return found
+
     with autocast_off(grad):
-        g, y_grid = inside_gradient(grad, y, Edge(scale, zero_point, ctx.quant_min, ctx.quant_max))
+        g, y_grid = output_gradient(grad, y, edge, ctx.needs_input_grad[11], real)
         if ctx.rms:
             grads = _rms_backward(g, x, weight, bias, ctx.eps)
         else:

@@ -15,8 +15,8 @@ from .grid import (
     check_edge,
     check_float,
     dequantize,
-    inside_gradient,
     new_edge_like,
+    output_gradient,
     read_grids,
     recover,
     reject_nan,
@@ -26,11 +26,11 @@ from .grid import (
 )
 from .integer import dyadic_tensor, rnu
 from .library import autocast_off, define
+from .weight_scales import LARGEST_SCALE, SMALLEST_SCALE, own_scales, weight_gradients
 
 __all__: list[str] = []
 
 _ACCUMULATOR_MAX = 2**31 - 1
-_SMALLEST_SCALE, _LARGEST_SCALE = 2.0**-100, 2.0**100
 
 
 def _check(
@@ -69,18 +69,6 @@ def _check(
             raise RuntimeError(f"linear: expected {name} {shape}, got {tuple(tensor.shape)}")
 
 
-def _own_scales(weight: Tensor, given: Tensor | None, weight_max: int) -> Tensor:
-    """absmax / weight_max over the last axis, or the given scales, in float64."""
-    if given is not None:
-        outside = given[(given < _SMALLEST_SCALE) | (given > _LARGEST_SCALE)]
-        if outside.numel() > 0:
-            raise RuntimeError(f"linear: expected weight_scale in [2^-100, 2^100], got {outside[0].item()!r}")
-        return given.double()
-    if weight.shape[-1] == 0:
-        return torch.zeros(weight.shape[:-1], dtype=torch.float64, device=weight.device)
-    return weight.abs().amax(dim=-1).double() / weight_max
-
-
 def _column_scales(own: Tensor, bias: Tensor | None, x_grid: Grid) -> Tensor:
     """``max(own, |bias| / (s_x * 2^30))``, float32 [n]; 1 if that is 0.
 
@@ -89,7 +77,7 @@ def _column_scales(own: Tensor, bias: Tensor | None, x_grid: Grid) -> Tensor:
     if bias is not None:
         own = torch.maximum(own, bias.abs().double() / (x_grid.scale * 2.0**30))
     scale = torch.where(own == 0, 1.0, own)
-    return scale.float().clamp(_SMALLEST_SCALE, _LARGEST_SCALE)
+    return scale.float().clamp(SMALLEST_SCALE, LARGEST_SCALE)
 
 
 def _group_scales(
@@ -100,7 +88,7 @@ def _group_scales(
     n, k = weight.shape
     groups = -(-k // group_size)
     padded = torch.nn.functional.pad(weight, (0, groups * group_size - k))
-    own = _own_scales(padded.reshape(n, groups, group_size), given, weight_max)
+    own = own_scales("linear", padded.reshape(n, groups, group_size), given, weight_max)
     largest = max(1, min(255, (2**30 - 1) // (255 * weight_max * max(k, 1))))
     widest = own.amax(dim=1) if groups > 0 else own.new_zeros(n)
     scale = _column_scales(widest / largest, bias, x_grid)
@@ -135,7 +123,7 @@ def body(
     if group_size > 0:
         w_scale, factor = _group_scales(weight, bias, weight_scale, x_grid, weight_max, group_size)
     else:
-        w_scale = _column_scales(_own_scales(weight, weight_scale, weight_max), bias, x_grid)
+        w_scale = _column_scales(own_scales("linear", weight, weight_scale, weight_max), bias, x_grid)
         factor = torch.ones_like(weight)
     w = torch.round(weight / (w_scale[:, None] * factor)).clamp(-weight_max, weight_max).double()
     w = w * factor.double()
@@ -176,26 +164,32 @@ def _fake(
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    x, weight = inputs[0], inputs[5]
+    x, weight, bias, weight_scale, ctx.weight_bits, ctx.group_size = *inputs[:1], *inputs[5:10]
     y_scale, y_zero_point, ctx.quant_min, ctx.quant_max = inputs[10:]
-    ctx.save_for_backward(x, weight, output, y_scale, y_zero_point)
+    learned = weight_scale if ctx.needs_input_grad[7] else None
+    ctx.save_for_backward(x, weight, bias, learned, output, y_scale, y_zero_point)
 
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    x, weight, y, scale, zero_point = ctx.saved_tensors
-    grad_x = grad_weight = grad_bias = None
+    x, weight, bias, weight_scale, y, scale, zero_point = ctx.saved_tensors
+    edge = Edge(scale, zero_point, ctx.quant_min, ctx.quant_max)
+    grad_x = grad_weight = grad_bias = grad_scale = None
     with autocast_off(grad):
-        g, y_grid = inside_gradient(grad, y, Edge(scale, zero_point, ctx.quant_min, ctx.quant_max))
+        learn = ctx.needs_input_grad[10]
+        g, y_grid = output_gradient(grad, y, edge, learn, lambda: torch.nn.functional.linear(x, weight, bias))
         count = math.prod(x.shape[:-1])
         rows = g.reshape(count, weight.shape[0])
         if ctx.needs_input_grad[0]:
             grad_x = torch.matmul(rows, weight).reshape(x.shape)
-        if ctx.needs_input_grad[5]:
+        if ctx.needs_input_grad[5] or weight_scale is not None:
             grad_weight = torch.matmul(rows.t(), x.reshape(count, weight.shape[1]))
+            if weight_scale is not None:
+                grad_weight, grad_scale = weight_gradients(
+                    grad_weight, weight, weight_scale, ctx.weight_bits, ctx.group_size
+                )
         if ctx.needs_input_grad[6]:
             grad_bias = rows.sum(dim=0)
-    # weight_scale gets its gradient together with the learned activation scales
-    return grad_x, None, None, None, None, grad_weight, grad_bias, None, None, None, *y_grid
+    return grad_x, None, None, None, None, grad_weight, grad_bias, grad_scale, None, None, *y_grid
 
 
 define(

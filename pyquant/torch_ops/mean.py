@@ -13,8 +13,8 @@ from .grid import (
     check_edge,
     check_float,
     dequantize,
-    inside_gradient,
     new_edge_like,
+    output_gradient,
     read_grids,
     recover,
     reject_nan,
@@ -85,13 +85,19 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     x, dim, ctx.keepdim = inputs[0], inputs[5], inputs[6]
     ctx.shape, ctx.axes = x.shape, _axes(x, dim)
     y_scale, y_zero_point, ctx.quant_min, ctx.quant_max = inputs[7:]
-    ctx.save_for_backward(output, y_scale, y_zero_point)
+    ctx.save_for_backward(x if ctx.needs_input_grad[7] else None, output, y_scale, y_zero_point)
 
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    y, scale, zero_point = ctx.saved_tensors
+    x, y, scale, zero_point = ctx.saved_tensors
+    edge = Edge(scale, zero_point, ctx.quant_min, ctx.quant_max)
+
+    def real() -> Tensor:
+        found: Tensor = x.mean(ctx.axes, ctx.keepdim)
+        return found
+
     with autocast_off(grad):
-        g, y_grid = inside_gradient(grad, y, Edge(scale, zero_point, ctx.quant_min, ctx.quant_max))
+        g, y_grid = output_gradient(grad, y, edge, ctx.needs_input_grad[7], real)
         if not ctx.keepdim:
             for axis in ctx.axes:
                 g = g.unsqueeze(axis)

@@ -11,8 +11,8 @@ from .grid import (
     check_edge,
     check_float,
     dequantize,
-    inside_gradient,
     new_edge_like,
+    output_gradient,
     read_grids,
     recover,
     reject_nan,
@@ -41,14 +41,15 @@ def _fake(x: Tensor, scale: Tensor, zero_point: Tensor, quant_min: int, quant_ma
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    _, scale, zero_point, ctx.quant_min, ctx.quant_max = inputs
-    ctx.save_for_backward(output, scale, zero_point)
+    x, scale, zero_point, ctx.quant_min, ctx.quant_max = inputs
+    ctx.save_for_backward(x if ctx.needs_input_grad[1] else None, output, scale, zero_point)
 
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    y, scale, zero_point = ctx.saved_tensors
+    x, y, scale, zero_point = ctx.saved_tensors
+    edge = Edge(scale, zero_point, ctx.quant_min, ctx.quant_max)
     with autocast_off(grad):
-        grad_x, grid = inside_gradient(grad, y, Edge(scale, zero_point, ctx.quant_min, ctx.quant_max))
+        grad_x, grid = output_gradient(grad, y, edge, ctx.needs_input_grad[1], lambda: x)
     return grad_x, *grid
 
 

@@ -11,8 +11,8 @@ from .grid import (
     check_edge,
     check_float,
     dequantize,
-    inside_gradient,
     new_edge_like,
+    output_gradient,
     read_grids,
     recover,
     reject_nan,
@@ -58,13 +58,14 @@ def _fake(x: Tensor, *grids: Any) -> Tensor:
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     y_scale, y_zero_point, ctx.quant_min, ctx.quant_max = inputs[5:]
-    ctx.save_for_backward(output, y_scale, y_zero_point)
+    ctx.save_for_backward(inputs[0] if ctx.needs_input_grad[5] else None, output, y_scale, y_zero_point)
 
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    y, scale, zero_point = ctx.saved_tensors
+    x, y, scale, zero_point = ctx.saved_tensors
+    edge = Edge(scale, zero_point, ctx.quant_min, ctx.quant_max)
     with autocast_off(grad):
-        grad_x, y_grid = inside_gradient(grad, y, Edge(scale, zero_point, ctx.quant_min, ctx.quant_max))
+        grad_x, y_grid = output_gradient(grad, y, edge, ctx.needs_input_grad[5], lambda: x)
     return grad_x, None, None, None, None, *y_grid
 
 

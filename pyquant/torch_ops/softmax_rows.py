@@ -13,8 +13,8 @@ from .grid import (
     check_edge,
     check_float,
     dequantize,
-    inside_gradient,
     new_edge_like,
+    output_gradient,
     read_grids,
     recover,
     reject_nan,
@@ -86,9 +86,11 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     x, y, scale, zero_point = ctx.saved_tensors
+    edge = Edge(scale, zero_point, ctx.quant_min, ctx.quant_max)
     with autocast_off(grad):
-        g, y_grid = inside_gradient(grad, y, Edge(scale, zero_point, ctx.quant_min, ctx.quant_max))
-        grad_x = torch.ops.aten._softmax_backward_data(g, torch.softmax(x, dim=-1), -1, torch.float32)
+        p = torch.softmax(x, dim=-1)
+        g, y_grid = output_gradient(grad, y, edge, ctx.needs_input_grad[6], lambda: p)
+        grad_x = torch.ops.aten._softmax_backward_data(g, p, -1, torch.float32)
     return grad_x, None, None, None, None, None, *y_grid
 
 

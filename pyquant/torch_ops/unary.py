@@ -6,7 +6,6 @@ method's own integers, and equals the one that the C core makes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -23,46 +22,19 @@ from .grid import (
     check_edge,
     check_float,
     dequantize,
-    inside_gradient,
     new_edge_like,
+    output_gradient,
     read_grids,
     recover,
     reject_nan,
     require_int8,
 )
 from .library import autocast_off, define
+from .unary_functions import GRADIENTS, REAL
 
 __all__ = ["FUNCTIONS"]
 
-_aten = torch.ops.aten
-
-
-def _quick_gelu_backward(g: Tensor, x: Tensor) -> Tensor:
-    gate = torch.sigmoid(1.702 * x)
-    return g * (gate + 1.702 * x * gate * (1 - gate))
-
-
-# Gradient of each function of pq_unary_name at x, by the backward op of aten where there is one.
-_GRADIENTS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "identity": lambda g, x: g,
-    "relu": lambda g, x: _aten.threshold_backward(g, x, 0),
-    "gelu": lambda g, x: _aten.gelu_backward(g, x, approximate="none"),
-    "gelu_tanh": lambda g, x: _aten.gelu_backward(g, x, approximate="tanh"),
-    "quick_gelu": _quick_gelu_backward,
-    "silu": lambda g, x: _aten.silu_backward(g, x),
-    "sigmoid": lambda g, x: _aten.sigmoid_backward(g, torch.sigmoid(x)),
-    "tanh": lambda g, x: _aten.tanh_backward(g, torch.tanh(x)),
-    "hardswish": lambda g, x: _aten.hardswish_backward(g, x),
-    "hardsigmoid": lambda g, x: _aten.hardsigmoid_backward(g, x),
-    "relu6": lambda g, x: _aten.hardtanh_backward(g, x, 0, 6),
-    "elu": lambda g, x: _aten.elu_backward(g, 1, 1, 1, False, x),
-    "mish": lambda g, x: _aten.mish_backward(g, x),
-    "softplus": lambda g, x: _aten.softplus_backward(g, x, 1, 20),
-    "exp": lambda g, x: g * torch.exp(x),
-    "abs": lambda g, x: g * torch.sgn(x),
-    "square": lambda g, x: g * (2 * x),
-}
-FUNCTIONS = tuple(_GRADIENTS)
+FUNCTIONS = tuple(GRADIENTS)
 
 
 def _check(x: Tensor, x_edge: Edge, function: str, method: str, y_edge: Edge) -> None:
@@ -71,7 +43,7 @@ def _check(x: Tensor, x_edge: Edge, function: str, method: str, y_edge: Edge) ->
     check_edge("unary", "y", y_edge, x)
     require_int8("unary", "x", x_edge)
     require_int8("unary", "y", y_edge)
-    if function not in _GRADIENTS:
+    if function not in GRADIENTS:
         raise RuntimeError(f"unary: expected one of {', '.join(FUNCTIONS)}, got {function!r}")
     try:
         known = numerics.unary_functions(method)
@@ -131,9 +103,10 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     x, y, scale, zero_point = ctx.saved_tensors
+    edge = Edge(scale, zero_point, ctx.quant_min, ctx.quant_max)
     with autocast_off(grad):
-        g, y_grid = inside_gradient(grad, y, Edge(scale, zero_point, ctx.quant_min, ctx.quant_max))
-        grad_x = _GRADIENTS[ctx.function](g, x)
+        g, y_grid = output_gradient(grad, y, edge, ctx.needs_input_grad[7], lambda: REAL[ctx.function](x))
+        grad_x = GRADIENTS[ctx.function](g, x)
     return grad_x, None, None, None, None, None, None, *y_grid
 
 

@@ -112,7 +112,9 @@ def set_scales(prepared: Prepared) -> None:
 
 def _calibrate_weights(prepared: Prepared) -> None:
     values: dict[fx.Node, Any] = {}
-    before = [(site, site.__dict__["_buffers"].copy()) for site in prepared.sites().values()]
+    sites = prepared.sites().values()
+    before = [(site, dict(site._buffers), dict(site._parameters)) for site in sites]
+    numbers = [(scale, scale.detach().clone()) for site in sites for scale in site.learned_scales()]
     try:
         for node, site in prepared.site_nodes():
             extras = [a for a in node.args if isinstance(a, fx.Node)]
@@ -122,6 +124,10 @@ def _calibrate_weights(prepared: Prepared) -> None:
                     raise CalibrationError(f"calibrate: site {site.name!r}: {extra.target} is not finite")
             site.calibrate_weights(*weights)
     except BaseException:
-        for site, buffers in before:
-            site.__dict__["_buffers"].update(buffers)
+        for site, buffers, parameters in before:
+            site._buffers.update(buffers)
+            site._parameters.update(parameters)
+        with torch.no_grad():
+            for scale, value in numbers:
+                scale.copy_(value)
         raise

@@ -21,6 +21,7 @@ def set_mode(prepared: Prepared, mode: str, select: str = "*") -> None:
         Changed in place.
     mode : str
         ``float``: the original function. ``observe``: the same, and calibration sees the output.
+        ``weights``: the same with quantized weights, a stage of training on the way to integers.
         ``quantized``: the integer op. ``frozen``: the same with scales that do not learn.
     select : str
         A glob over site names, for example ``"vit.layers.*.attention.*"``.
@@ -35,7 +36,7 @@ def set_mode(prepared: Prepared, mode: str, select: str = "*") -> None:
     if mode not in MODES:
         raise ValueError(f"mode: expected one of {', '.join(MODES)}, got {mode!r}")
     sites = prepared.sites(select)
-    if mode in ("quantized", "frozen"):
+    if mode in ("weights", "quantized", "frozen"):
         missing = [name for name, site in sites.items() if not site.output.ready]
         if missing:
             more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""

@@ -38,6 +38,41 @@ def compare(name: str, args: tuple[Any, ...], function: Function, leaves: tuple[
     # zero exactly where everything that an output saw was clipped
     nothing = torch.autograd.grad(op(name)(*args), leaves, torch.where(inside, 0.0, upstream))
     assert all(not g.any() for g in nothing)
+    compare_learned(name, args, function, leaves)
+
+
+def compare_learned(name: str, args: tuple[Any, ...], function: Function, leaves: tuple[Tensor, ...]) -> None:
+    """With a scale that wants a gradient: LSQ's, by finite differences of what LSQ differentiates.
+
+    That is the quantizer with its rounding offset r = q - v held fixed: s (v + r) with v = x / s inside,
+    s low and s high outside.
+    """
+    *head, scale, zero_point, low, high = args
+    low, high = low - int(zero_point), high - int(zero_point)
+    scale = scale.clone().requires_grad_()
+    y = op(name)(*head, scale, zero_point, args[-2], args[-1])
+    upstream = torch.randn(y.shape, generator=torch.Generator().manual_seed(9))
+    got_scale, *got = torch.autograd.grad(y, (scale, *leaves), upstream)
+    with torch.no_grad():
+        x, s = function(*leaves).double(), float(scale)
+        v = x / s
+        inside = (v > low) & (v < high)
+        offset = (y.double() / s).round() - v
+
+        def surrogate(at: float) -> float:
+            real = torch.where(inside, x + at * offset, at * v.clamp(low, high))
+            return float((real * upstream.double()).sum())
+
+        step = s * 2.0**-10
+        slope = (surrogate(s + step) - surrogate(s - step)) / (2 * step)
+        count = y.numel() / y.shape[0]
+        factor = 1.0 / math.sqrt(count * max(-low, high))
+    # An op on float operands rounds in float32 before v is compared and subtracted.
+    bound = 1e-5 * float(upstream.abs().sum()) * max(-low, high) * factor
+    assert abs(float(got_scale) - slope * factor) <= bound
+    want = torch.autograd.grad(function(*leaves), leaves, torch.where(inside, upstream, 0.0))
+    for a, b in zip(got, want, strict=True):
+        torch.testing.assert_close(a, b, rtol=2e-5, atol=2e-5)
 
 
 def test_quantize() -> None:
@@ -93,8 +128,11 @@ def test_layer_norm_of_one_row(rms: bool) -> None:
     x, w, b = leaf(64), leaf(64), leaf(64)
     method, x_range = "exact", None
     args = (x, *grid(0.001, 0, 16), w, b, 1e-3, rms, method, x_range, *grid(0.01))
-    norm = F.rms_norm(x, (64,), w, 1e-3) + b if rms else F.layer_norm(x, (64,), w, b, 1e-3)
-    compare("layer_norm", args, lambda x, w, b: norm, (x, w, b))
+
+    def norm(x: Tensor, w: Tensor, b: Tensor) -> Tensor:
+        return F.rms_norm(x, (64,), w, 1e-3) + b if rms else F.layer_norm(x, (64,), w, b, 1e-3)
+
+    compare("layer_norm", args, norm, (x, w, b))
 
 
 FLOAT_FUNCTIONS: dict[str, Function] = {
@@ -178,10 +216,31 @@ def test_attention(causal: bool, kind: str, kv_heads: int) -> None:
     compare("attention", args, function, leaves)
 
 
-def test_grids_have_no_gradient_yet() -> None:
-    x = leaf(5)
-    scale = torch.tensor(0.1, requires_grad=True)
-    y = op("quantize")(x, scale, torch.tensor(0, dtype=torch.int32), -128, 127)
-    gradients = torch.autograd.grad(y.sum(), (x, scale), allow_unused=True)
-    assert gradients[0] is not None
-    assert gradients[1] is None
+@pytest.mark.parametrize(("bits", "group_size"), [(8, 0), (4, 0), (3, 4), (4, 8)])
+def test_learned_weight_scales(bits: int, group_size: int) -> None:
+    """As `compare_learned`, with the weights in the place of the output; the last group is short."""
+    n, k = 5, 12
+    x, w = leaf(7, k), leaf(n, k)
+    limit = 2 ** (bits - 1) - 1
+    size = group_size or k
+    groups = -(-k // size)
+    scale = torch.linspace(0.4, 0.9, n * groups).reshape(n, groups) / limit  # some weights are clipped
+    learned = (scale if group_size else scale.reshape(n)).clone().requires_grad_()
+    args = (x, *grid(0.05), w, None, learned, bits, group_size, *grid(0.5, bits=16))
+    y = op("linear")(*args)
+    upstream = torch.randn(y.shape, generator=torch.Generator().manual_seed(9))
+    got_scale, got_weight = torch.autograd.grad(y, (learned, w), upstream)
+
+    with torch.no_grad():
+        weights, grad = w.double(), upstream.double().T @ x.double()  # of w^ = s q
+        s = scale.double().repeat_interleave(size, dim=1)[:, :k]
+        v = weights / s
+        inside = v.abs() < limit
+        assert inside.any()
+        assert not inside.all()
+        offset = v.round() - v
+        slope = torch.where(inside, offset, v.clamp(-limit, limit)) * grad
+        want = torch.stack([part.sum(dim=1) for part in slope.split(size, dim=1)], dim=1)
+        want = want / math.sqrt(size * limit)
+    torch.testing.assert_close(got_scale.double().reshape(n, groups), want, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(got_weight.double(), torch.where(inside, grad, 0.0), rtol=1e-4, atol=1e-4)

@@ -14,7 +14,7 @@ from torch import Tensor, fx, nn
 from pyquant.config import SiteConfig
 from pyquant.errors import CalibrationError
 from pyquant.graph.capture import Captured
-from pyquant.graph.grid import Edge, Grid
+from pyquant.graph.grid import Edge, Grid, qparams_of
 from pyquant.methods import methods
 from pyquant.observers import Observer, keep_dtypes, make_observer
 from pyquant.qparams import QParams
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MODES", "REGISTRY", "Match", "Operand", "Outcome", "Site", "register"]
 
-MODES = ("float", "observe", "quantized", "frozen")
+MODES = ("float", "observe", "weights", "quantized", "frozen")
 
 
 @dataclass(frozen=True)
@@ -81,16 +81,39 @@ class Site(nn.Module, ABC):
         super().__init__()
         self.name = name
         self.config = config
-        self.mode = "float"
+        self._mode = "float"
         self.operands: tuple[Operand | None, ...] = ()
         self.wide, self.must_be_symmetric = wide, symmetric
         self.output = self._new_grid()
         self.observer: Observer = make_observer(self._observer_name, config)
 
+    @property
+    def mode(self) -> str:
+        """One of `MODES`."""
+        return self._mode
+
+    @mode.setter
+    def mode(self, mode: str) -> None:
+        self._mode = mode
+        for name, parameter in self.named_parameters():
+            takes_part = mode == "quantized" or (mode == "weights" and name == "weight_scale")
+            parameter.requires_grad_(takes_part)
+
+    def learned_scales(self) -> list[nn.Parameter]:
+        """Scales that training changes. They want gradients where they take part: in mode ``quantized``, and
+        those of weights in mode ``weights``."""
+        return list(self.parameters())
+
+    def with_quantized_weights(self, *args: Any) -> Tensor:
+        """The float function of quantized weights; of what has none, just that."""
+        return self.real(*args)
+
     def _new_grid(self) -> Grid:
         config = self.config
         bits = config.residual_bits if self.wide else config.activation_bits
-        return Grid(bits, symmetric=self.wide or self.must_be_symmetric or config.symmetric)
+        symmetric = self.wide or self.must_be_symmetric or config.symmetric
+        # Sixteen bits have nothing to gain from another scale.
+        return Grid(bits, symmetric, learned=config.quantizer == "lsq" and bits <= 8)
 
     @property
     def _observer_name(self) -> str:
@@ -116,14 +139,30 @@ class Site(nn.Module, ABC):
     def forward(self, *args: Any) -> Tensor:
         """Run in the site's mode."""
         if self.mode == "quantized" or self.mode == "frozen":
-            return self.integer_of(*args)
-        y = self.real(*args)
+            try:
+                return self.integer_of(*args)
+            except RuntimeError as error:
+                if type(error) is not RuntimeError:  # out of memory, say
+                    raise
+                raise RuntimeError(self._explained(str(error))) from None
+        y = self.with_quantized_weights(*args) if self.mode == "weights" else self.real(*args)
         if self.mode == "observe":
             try:
                 self.observer(y)
             except RuntimeError as error:  # NaN or infinity: the op knows what, the site knows where
                 raise CalibrationError(f"site {self.name!r}: {error}") from None
         return y
+
+    def _explained(self, message: str) -> str:
+        """The message of an op, with the site and, in training, what to do."""
+        advice = ""
+        if not torch.is_grad_enabled():
+            pass
+        elif "NaN" in message:
+            advice = "; training diverged in an earlier step: lower the learning rate, or clip gradients"
+        elif any(not bool((scale > 0).all()) for scale in self.learned_scales()):
+            advice = "; a learned scale fell to zero: lower its rate (param_groups(..., scale_lr=))"
+        return f"site {self.name!r}: {message}{advice}"
 
     def integer_of(self, *args: Any) -> Tensor:
         """`integer` on operands of any float dtype."""
@@ -141,7 +180,7 @@ class Site(nn.Module, ABC):
         _, scale, zero_point, low, high = self.grid(index, edge)
         assert scale is not None
         assert zero_point is not None
-        return QParams(float(scale), int(zero_point), low, high)
+        return QParams(float(scale.detach()), int(zero_point), low, high)
 
     @property
     def y_grid(self) -> tuple[Tensor, Tensor, int, int]:
@@ -217,10 +256,11 @@ class Site(nn.Module, ABC):
         made = copy.copy(self)
         for kind in ("_parameters", "_buffers"):
             own = getattr(self, kind).items()
-            object.__setattr__(made, kind, {name: None if v is None else v.clone() for name, v in own})
+            object.__setattr__(made, kind, {name: copy.deepcopy(value) for name, value in own})
         object.__setattr__(made, "_modules", dict(self._modules))
         made.output = self._new_grid().to(self.output.scale.device)
-        made.output.set(float(self.output.scale), int(self.output.zero_point))
+        now = qparams_of(self.output)
+        made.output.set(now.scale, now.zero_point)
         return made
 
     def outcomes(self, others: Iterable[Site], *args: Any) -> Iterator[Outcome]:

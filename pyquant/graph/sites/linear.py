@@ -9,7 +9,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 
 from pyquant.config import SiteConfig
 from pyquant.graph.aten import aten, depends_on_inputs, uses
@@ -24,7 +24,7 @@ from pyquant.numerics import (
     derive_group_scale,
     derive_weight_scale,
 )
-from pyquant.observers import mse_weight_scale
+from pyquant.observers import absmax_weight_scale, mse_weight_scale
 
 if TYPE_CHECKING:
     from pyquant.graph.lower import Lowering
@@ -43,11 +43,27 @@ class LinearSite(Site):
 
     def __init__(self, name: str, config: SiteConfig, wide: bool, symmetric: bool) -> None:
         super().__init__(name, config, wide, symmetric)
-        self.register_buffer("weight_scale", self._new_scale())
+        self._set_scale(self._new_scale())
 
     def _new_scale(self) -> Tensor | None:
-        """Empty until calibration chooses it; absmax has no state and follows the weights."""
-        return torch.zeros(0, dtype=torch.float32) if self.config.weight_observer == "mse" else None
+        """Empty until calibration chooses it; absmax that is not learned has no state: it follows the
+        weights."""
+        kept = self.config.weight_observer == "mse" or self.config.weight_quantizer == "lsq"
+        return torch.zeros(0, dtype=torch.float32) if kept else None
+
+    def _set_scale(self, scale: Tensor | None) -> None:
+        """A new `weight_scale`: a Parameter where it is learned, else a buffer."""
+        if scale is not None and self.config.weight_quantizer == "lsq":
+            old = getattr(self, "weight_scale", None)
+            if isinstance(old, nn.Parameter) and old.shape == scale.shape:
+                with torch.no_grad():
+                    old.copy_(scale)  # optimizers hold it
+            else:
+                self.weight_scale = nn.Parameter(scale, requires_grad=self.mode in ("weights", "quantized"))
+        elif "weight_scale" in self._buffers:
+            self.weight_scale = scale
+        else:
+            self.register_buffer("weight_scale", scale)
 
     @classmethod
     def match(cls, captured: Captured, node: fx.Node) -> Match | str | None:
@@ -79,12 +95,19 @@ class LinearSite(Site):
         )
         return y
 
+    def with_quantized_weights(self, x: Edge, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """x w^ + b with w^ = s q, in float."""
+        quantized = torch.ops.pyquant.quantize_weight(
+            weight, self.weight_scale, self.config.weight_bits, self.config.group_size
+        )
+        return F.linear(x[0], quantized, bias)
+
     def calibrate_weights(self, *weights: Tensor) -> None:
-        """Choose the scales of least squared error, if the configuration asks for them."""
+        """Choose the scales that stay: those of least squared error, or what learned ones begin with."""
         if self.weight_scale is not None:
-            self.weight_scale = mse_weight_scale(
-                weights[0].detach(), self.config.weight_bits, group_size=self.config.group_size
-            )
+            choose = mse_weight_scale if self.config.weight_observer == "mse" else absmax_weight_scale
+            bits, group_size = self.config.weight_bits, self.config.group_size
+            self._set_scale(choose(weights[0].detach(), bits, group_size=group_size))
 
     @property
     def settings_used(self) -> frozenset[str]:
@@ -96,14 +119,14 @@ class LinearSite(Site):
         made = super().with_settings(settings, *weights)
         assert isinstance(made, LinearSite)
         if any(getattr(made.config, name) != getattr(self.config, name) for name in _WEIGHT_SETTINGS):
-            made.weight_scale = made._new_scale()
+            made._set_scale(made._new_scale())
             made.calibrate_weights(*weights)
         return made
 
     def _load_from_state_dict(self, state: dict[str, Tensor], prefix: str, *args: object) -> None:
         saved = state.get(prefix + "weight_scale")
         if saved is not None and self.weight_scale is not None and saved.shape != self.weight_scale.shape:
-            self.weight_scale = torch.zeros_like(saved, device=self.weight_scale.device)
+            self._set_scale(torch.zeros_like(saved, device=self.weight_scale.device))
         super()._load_from_state_dict(state, prefix, *args)
 
     def lower(self, to: Lowering, node: fx.Node) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, fx
 
 from pyquant import ops
@@ -19,33 +18,11 @@ from pyquant.graph.grid import Edge, qparams_of
 from pyquant.graph.sites.base import Match, Outcome, Site, register
 from pyquant.graph.sites.integers import integers_of, on_cpu, threads
 from pyquant.numerics import derive_table, unary_functions
+from pyquant.torch_ops.unary_functions import REAL
 
 if TYPE_CHECKING:
     from pyquant.graph.lower import Lowering
 
-
-def _gelu_tanh(x: Tensor) -> Tensor:
-    return F.gelu(x, approximate="tanh")
-
-
-# Name of the table (pq_unary_name) -> float function.
-_FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "relu": F.relu,
-    "gelu": F.gelu,
-    "gelu_tanh": _gelu_tanh,
-    "quick_gelu": quick_gelu,
-    "silu": F.silu,
-    "sigmoid": torch.sigmoid,
-    "tanh": torch.tanh,
-    "hardswish": F.hardswish,
-    "hardsigmoid": F.hardsigmoid,
-    "relu6": F.relu6,
-    "elu": F.elu,
-    "mish": F.mish,
-    "softplus": F.softplus,
-    "exp": torch.exp,
-    "abs": torch.abs,
-}
 
 # ATen target -> table, where the node has no further arguments.
 _TARGETS: dict[Any, str] = {
@@ -102,7 +79,7 @@ class UnarySite(Site):
 
     def real(self, x: Edge) -> Tensor:
         """The float function."""
-        return _FUNCTIONS[self.function](x[0])
+        return REAL[self.function](x[0])
 
     def integer(self, x: Edge) -> Tensor:
         """table_s8."""
