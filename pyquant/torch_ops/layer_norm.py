@@ -122,26 +122,25 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     x, weight, bias, y, scale, zero_point = ctx.saved_tensors
     needed = [ctx.needs_input_grad[i] for i in (0, 5, 6)]
     edge = Edge(scale, zero_point, ctx.quant_min, ctx.quant_max)
-
-    def real() -> Tensor:
-        if ctx.rms:
-            normal = x * torch.rsqrt((x * x).mean(dim=-1, keepdim=True) + ctx.eps)
-            scaled: Tensor = normal if weight is None else normal * weight
-            return scaled if bias is None else scaled + bias
-        found: Tensor = torch.nn.functional.layer_norm(x, [x.shape[-1]], weight, bias, ctx.eps)
-        return found
+    size, learn = [x.shape[-1]], ctx.needs_input_grad[11]
 
     with autocast_off(grad):
-        g, y_grid = output_gradient(grad, y, edge, ctx.needs_input_grad[11], real)
         if ctx.rms:
+            g, y_grid = output_gradient(grad, y, edge, learn, lambda: _rms(x, weight, bias, ctx.eps))
             grads = _rms_backward(g, x, weight, bias, ctx.eps)
         else:
-            variance, mean = torch.var_mean(x, dim=-1, correction=0, keepdim=True)
-            grads = torch.ops.aten.native_layer_norm_backward(
-                g, x, [x.shape[-1]], mean, torch.rsqrt(variance + ctx.eps), weight, bias, needed
-            )
+            # With the result, mean and variance cost a quarter of what var_mean takes for them.
+            real, mean, inverse = torch.native_layer_norm(x, size, weight, bias, ctx.eps)
+            g, y_grid = output_gradient(grad, y, edge, learn, lambda: real)
+            grads = torch.ops.aten.native_layer_norm_backward(g, x, size, mean, inverse, weight, bias, needed)
         grad_x, grad_weight, grad_bias = (v if want else None for v, want in zip(grads, needed, strict=True))
     return grad_x, None, None, None, None, grad_weight, grad_bias, None, None, None, None, *y_grid
+
+
+def _rms(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
+    normal: Tensor = x * torch.rsqrt((x * x).mean(dim=-1, keepdim=True) + eps)
+    scaled = normal if weight is None else normal * weight
+    return scaled if bias is None else scaled + bias
 
 
 def _rms_backward(

@@ -27,7 +27,8 @@ C_MAY_INCLUDE = {
     **FAMILIES,
     "gemm": {"pyquant", "core", "elementwise"},  # a table or an add follows on each block of a product
     "attention": {"pyquant", "core", "softmax"},
-    "derive": {"pyquant", "core", "quantize", "softmax"},  # the scalar quantizer and exponentials exist once
+    # Exponentials exist once, and weights are quantized by the kernels that quantize activations.
+    "derive": {"pyquant", "core", "observe", "quantize", "softmax"},
     "python": {"pyquant", "core"},
     "torch": {"pyquant", "core"},
 }
@@ -49,6 +50,7 @@ PYTHON_LAYERS = [
     {"torch_ops"},
     {"graph", "observers", "batches", "scoring"},
     {"verbs", "costs", "assignment"},
+    {"training"},
     {"reporting", "cli"},
 ]
 LEVEL = {name: level for level, names in enumerate(PYTHON_LAYERS) for name in names}

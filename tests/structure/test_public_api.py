@@ -5,10 +5,10 @@ from __future__ import annotations
 import pyquant
 
 PUBLIC = """
-CalibrationError Candidate CaptureError Coverage CoverageError CoverageRow HybridModel IntegerModel
-MissingTorchError Output Plan Prepared ProgramBuilder ProgramError QParams QuantConfig SensitivityTable
-SiteConfig __version__ assign calibrate compare convert costs evaluate metrics mode numerics ops prepare
-qparams_from_range quantize report sensitivity set_mode
+CalibrationError Candidate CaptureError Coverage CoverageError CoverageRow Distillation HybridModel
+IntegerModel MissingTorchError Output Phase Plan Prepared ProgramBuilder ProgramError QParams QuantConfig
+Schedule SensitivityTable SiteConfig __version__ assign calibrate compare convert costs evaluate metrics mode
+numerics ops param_groups prepare qparams_from_range quantize report sensitivity set_mode
 """
 
 

@@ -95,6 +95,8 @@ BAD_FIELDS: dict[str, Any] = {
     "observer": ("max", 3, None),
     "residual_observer": ("max",),
     "weight_observer": ("minmax",),
+    "quantizer": ("LSQ", None, 1),
+    "weight_quantizer": ("absmax", True),
     "percentile": (50.0, 100.5, "99", float("nan"), True),
     "momentum": (-0.1, 1.0, "0.9"),
     "softmax": ("exact", "table8(bits=4)", 3),
