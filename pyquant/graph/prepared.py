@@ -22,13 +22,14 @@ from pyquant.graph.build import Built, Row
 from pyquant.graph.capture import Captured, Signature
 from pyquant.graph.sites import Site
 from pyquant.graph.state import difference, from_tensor, to_tensor
+from pyquant.graph.watch import ScaleWatch
 
 __all__ = ["LABELS", "Prepared", "make_prepared"]
 
 LABELS = ("labels", "label")
 _EXTRA = "_extra_state"  # torch's name for it
 _COPIED = ("config", "main_input_name")  # what training loops read from a model besides its parameters
-_OWN = ("_code", "_variants", "_graph")  # rebuilt after pickling
+_OWN = ("_code", "_variants", "_graph", "_watch")  # rebuilt after pickling
 
 
 class Prepared(nn.Module):
@@ -57,6 +58,7 @@ class Prepared(nn.Module):
 
     def _call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         missing, inputs = self.bind(args, kwargs)
+        self._watch.look(self)
         run = self._variant(missing) if missing else self._code
         device = inputs[0].device.type
         if self._whole and torch.is_autocast_enabled(device):
@@ -205,11 +207,13 @@ class Prepared(nn.Module):
         object.__setattr__(self, "_graph", graph)
         object.__setattr__(self, "_code", _compile(graph))
         object.__setattr__(self, "_variants", {})
+        object.__setattr__(self, "_watch", ScaleWatch())
         labels = frozenset(LABELS) & set(self._signature.inputs)
         with contextlib.suppress(TypeError):  # every output depends on them
             self._variant(labels)  # made now, since torch.compile cannot trace the making
 
     _graph: fx.Graph
+    _watch: ScaleWatch
     _code: Callable[..., Any]
     _signature: Signature
     _rows: tuple[Row, ...]

@@ -203,3 +203,33 @@ def test_nan_names_its_site_and_what_to_do() -> None:
         model.up.weight[0, 0] = float("nan")
     with pytest.raises(RuntimeError, match=r"site 'up': .*NaN.*; training diverged in an earlier step"):
         model(data(4)[0])
+
+
+def train(model: pq.Prepared, optimizer: torch.optim.Optimizer, steps: int, accumulate: int = 1) -> None:
+    x, labels = data(16)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        for _ in range(accumulate):
+            F.cross_entropy(model(x), labels).backward()
+        optimizer.step()
+
+
+def test_an_optimizer_that_misses_the_scales_is_warned_of_once() -> None:
+    model = prepared()
+    held = {id(scale) for scale in scales_of(model)}
+    weights = [p for p in model.parameters() if id(p) not in held]
+    with pytest.warns(UserWarning, match=r"left learned scales alone \(.* and \d+ more\)") as caught:
+        train(model, torch.optim.SGD(weights, 1e-3), 5)
+    assert len(caught) == 1
+
+
+def test_an_optimizer_that_has_them_is_not(recwarn: pytest.WarningsRecorder) -> None:
+    """Nor one that waits for several passes, nor a model whose scales do not learn."""
+    model = prepared()
+    train(model, torch.optim.Adam(pq.param_groups(model, 1e-3)), 3, accumulate=3)
+    frozen = prepared()
+    pq.set_mode(frozen, "frozen")
+    train(frozen, torch.optim.SGD(frozen.parameters(), 1e-3), 3)
+    fixed = prepared("W8A8")
+    train(fixed, torch.optim.SGD(fixed.parameters(), 1e-3), 3)
+    assert not recwarn.list

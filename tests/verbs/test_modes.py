@@ -75,7 +75,9 @@ def test_integers_need_scales(name: str) -> None:
 
 def test_wrong_names(prepared: pq.Prepared) -> None:
     before = modes(prepared)
-    with pytest.raises(ValueError, match="expected one of float, observe, weights, quantized, frozen, got 'int8'"):
+    with pytest.raises(
+        ValueError, match="expected one of float, observe, weights, quantized, frozen, got 'int8'"
+    ):
         pq.set_mode(prepared, "int8")
     with pytest.raises(ValueError, match=r"'no\.\*' matches no site; sites are named like x, first, act"):
         pq.set_mode(prepared, "float", "no.*")

@@ -1,0 +1,58 @@
+"""Learned scales that an optimizer does not know of: said once, when it shows."""
+
+from __future__ import annotations
+
+import warnings
+
+import torch
+from torch import nn
+
+from pyquant.graph.sites import Site
+
+__all__ = ["ScaleWatch"]
+
+
+class ScaleWatch:
+    """Looks, at each forward pass that records gradients, at what the last optimizer step changed.
+
+    Torch counts the changes of a tensor in place. Where weights have changed since the last pass, and scales
+    that have a gradient have not, the optimizer was made without the scales. Accumulating gradients over
+    several passes changes neither.
+    """
+
+    def __init__(self) -> None:
+        self._weights: int | None = None
+        self._scales: dict[int, int] = {}
+        self._done = False
+
+    def look(self, model: nn.Module) -> None:
+        """Warn, once, or say nothing."""
+        if self._done or not torch.is_grad_enabled() or torch.compiler.is_compiling():
+            return
+        scales = {
+            f"{module.name}: {name}": parameter
+            for module in model.modules()
+            if isinstance(module, Site)
+            for name, parameter in module.named_parameters()
+            if parameter.requires_grad
+        }
+        if not scales:
+            return
+        known = {id(scale) for scale in scales.values()}
+        weights = sum(p._version for p in model.parameters() if p.requires_grad and id(p) not in known)
+        stuck = [
+            name
+            for name, scale in scales.items()
+            if scale.grad is not None and self._scales.get(id(scale)) == scale._version
+        ]
+        stepped = self._weights is not None and weights != self._weights
+        self._weights, self._scales = weights, {id(scale): scale._version for scale in scales.values()}
+        if stepped and stuck:
+            self._done = True
+            more = f" and {len(stuck) - 1} more" if len(stuck) > 1 else ""
+            warnings.warn(
+                f"the optimizer changed weights and left learned scales alone ({stuck[0]}{more}): "
+                "make it with pyquant.param_groups(model, lr), or freeze the scales (set_mode 'frozen')",
+                UserWarning,
+                stacklevel=4,
+            )
