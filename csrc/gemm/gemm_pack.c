@@ -1,7 +1,6 @@
 /* What packing is for every type of weights: the memory, and the constants of a column. */
 #include "gemm/gemm_pack.h"
 
-#include <math.h>
 #include <string.h>
 
 #include "core/byte_sums.h"
@@ -75,16 +74,14 @@ pq_gemm_weights *pq_gemm_allocate(const struct pq_gemm_s8s8_kernel *kernel,
 
 /* The smallest accumulator whose result is at least `bound` before the clamp; INT32_MAX if none.
  *
- * It is near (bound - 1/2) 2^shift / multiplier: float64 misses that by far less than 1 as long as
- * it lies within int32. So two accumulators around it nearly always enclose what is sought, and two
- * steps find it; what they do not enclose is searched for among all. */
+ * It is (bound - 1/2) 2^shift / multiplier, rounded up. |2 bound - 1| < 2^18: with a shift of up to
+ * 44 the numerator fits, and the quotient is the answer or the one before it. So two steps find it
+ * between the quotient's neighbours; otherwise, and outside int32, all are searched. */
 static int32_t first_at_least(int32_t multiplier, int shift, int64_t bound) {
     int64_t below = (int64_t)INT32_MIN - 1, above = INT32_MAX;
-    const double guess = ldexp((double)bound - 0.5, shift) / (double)multiplier;
-    if (guess > -2147483000.0 && guess < 2147483000.0) {
-        const int64_t near = (int64_t)guess;
-        if (pq_rnu(near - 2, multiplier, shift) < bound &&
-            pq_rnu(near + 2, multiplier, shift) >= bound) {
+    if (shift <= 44) {
+        const int64_t near = (2 * bound - 1) * (INT64_C(1) << (shift - 1)) / multiplier;
+        if (near > INT32_MIN + 2 && near < INT32_MAX - 2) {
             below = near - 2;
             above = near + 2;
         }

@@ -14,7 +14,7 @@ from torch import Tensor, fx, nn
 from pyquant.config import SiteConfig
 from pyquant.errors import CalibrationError
 from pyquant.graph.capture import Captured
-from pyquant.graph.grid import Edge, Grid, qparams_of
+from pyquant.graph.grid import Edge, Grid
 from pyquant.methods import methods
 from pyquant.observers import Observer, keep_dtypes, make_observer
 from pyquant.qparams import QParams
@@ -259,8 +259,9 @@ class Site(nn.Module, ABC):
             object.__setattr__(made, kind, {name: copy.deepcopy(value) for name, value in own})
         object.__setattr__(made, "_modules", dict(self._modules))
         made.output = self._new_grid().to(self.output.scale.device)
-        now = qparams_of(self.output)
-        made.output.set(now.scale, now.zero_point)
+        with torch.no_grad():
+            made.output.scale.copy_(self.output.scale)
+            made.output.zero_point.copy_(self.output.zero_point)
         return made
 
     def outcomes(self, others: Iterable[Site], *args: Any) -> Iterator[Outcome]:
