@@ -7,8 +7,9 @@ import pyquant
 PUBLIC = """
 CalibrationError Candidate CaptureError Coverage CoverageError CoverageRow HybridModel IntegerModel
 MissingTorchError Output Plan Prepared ProgramBuilder ProgramError QParams QuantConfig SensitivityTable
-SiteConfig __version__ assign calibrate compare convert costs evaluate metrics mode numerics ops prepare
-qparams_from_range quantize report sensitivity set_mode
+SiteConfig __version__ assign calibrate compare convert costs evaluate finish_calibration merge_observations
+metrics mode numerics observe ops prepare qparams_from_range quantize report save_observations sensitivity
+set_mode
 """
 
 

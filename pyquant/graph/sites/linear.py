@@ -24,7 +24,7 @@ from pyquant.numerics import (
     derive_group_scale,
     derive_weight_scale,
 )
-from pyquant.observers import mse_weight_scale
+from pyquant.observers import WEIGHT_SCALES
 
 if TYPE_CHECKING:
     from pyquant.graph.lower import Lowering
@@ -47,7 +47,7 @@ class LinearSite(Site):
 
     def _new_scale(self) -> Tensor | None:
         """Empty until calibration chooses it; absmax has no state and follows the weights."""
-        return torch.zeros(0, dtype=torch.float32) if self.config.weight_observer == "mse" else None
+        return torch.zeros(0, dtype=torch.float32) if self.config.weight_observer in WEIGHT_SCALES else None
 
     @classmethod
     def match(cls, captured: Captured, node: fx.Node) -> Match | str | None:
@@ -82,7 +82,8 @@ class LinearSite(Site):
     def calibrate_weights(self, *weights: Tensor) -> None:
         """Choose the scales of least squared error, if the configuration asks for them."""
         if self.weight_scale is not None:
-            self.weight_scale = mse_weight_scale(
+            choose = WEIGHT_SCALES[self.config.weight_observer]
+            self.weight_scale = choose(
                 weights[0].detach(), self.config.weight_bits, group_size=self.config.group_size
             )
 
