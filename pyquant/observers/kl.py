@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 import numpy as np
+import numpy.typing as npt
 
 from pyquant.observers.base import register_observer
 from pyquant.observers.density import FloatArray
@@ -10,6 +13,8 @@ from pyquant.observers.ranges import HistogramObserver
 from pyquant.qparams import QParams, qparams_from_range
 
 __all__ = ["KLObserver", "divergences"]
+
+Bins: TypeAlias = npt.NDArray[np.intp]
 
 _WIDEST = 8  # bits; with more, levels are finer than bins and there is nothing to learn
 
@@ -23,11 +28,11 @@ class KLObserver(HistogramObserver):
     (2^(bits-1) of the absolute values on a symmetric grid), each level spread evenly over its bins that P has
     filled. The range with the least KL(P || Q) is taken, the widest of equals.
 
-    Two things are added to the reference. A range on a grid with a zero point is cut at both ends in
-    proportion. And the bin that holds 0 takes the larger of its neighbours' counts, if it has more: a grid
-    represents 0 exactly, so that many zeros (after a ReLU) need no level of their own.
-
-    With more than 8 bits the whole range is kept.
+    Three things are added to the reference. On a grid with a zero point the range shrinks at the end behind
+    which fewer values then lie. A level that P has filled with outliers alone counts as half a value in Q,
+    where the divergence would be infinite and one outlier would forbid every range. And the bin that holds 0
+    takes the larger of its neighbours' counts, if it has more: a grid represents 0 exactly, so that the zeros
+    of a ReLU need no level of their own. With more than 8 bits the whole range is kept.
 
     References
     ----------
@@ -44,7 +49,7 @@ class KLObserver(HistogramObserver):
             return qparams_from_range(-high if symmetric else low, high, bits, symmetric)
         counts, below = self._around_zero(symmetric)
         levels = 2 ** (bits - 1) if symmetric else 2**bits
-        starts, ends = _ranges(below, len(counts) - below, levels)
+        starts, ends = _ranges(counts, below, levels)
         best = int(divergences(counts, starts, ends, levels).argmin())
         width = density.width
         low = max(low, float(starts[best] - below) * width)
@@ -67,25 +72,29 @@ class KLObserver(HistogramObserver):
         return np.concatenate([left[: last[0]][::-1], right[: last[1]]]), last[0]
 
 
-def _ranges(
-    below: int, above: int, levels: int
-) -> tuple[np.ndarray[tuple[int], np.dtype[np.intp]], np.ndarray[tuple[int], np.dtype[np.intp]]]:
-    """(first bin, end) of each range to compare, the widest first: the longer side shrinks bin by bin."""
-    longer = max(below, above)
-    kept = np.arange(longer, 0, -1)
-    starts = below - -(-kept * below // longer)
-    ends = below + -(-kept * above // longer)
-    enough = (ends - starts >= levels) | (kept == longer)
-    return starts[enough].astype(np.intp), ends[enough].astype(np.intp)
+def _ranges(counts: FloatArray, below: int, levels: int) -> tuple[Bins, Bins]:
+    """(first bin, end) of each range to compare, the widest first, down to as many bins as levels.
+
+    Of the two bins at the ends the one goes behind which fewer values then lie outside (of equals, the one
+    further from 0); 0 stays inside.
+    """
+    before = np.concatenate([[0.0], np.cumsum(counts)])
+    start, end = 0, len(counts)
+    starts, ends = [start], [end]
+    while end - start > levels:
+        outside = before[start + 1], before[-1] - before[end - 1]
+        left_goes = (outside[0], end - below) < (outside[1], below - start)
+        if start < below and (left_goes or end == below):
+            start += 1
+        else:
+            end -= 1
+        starts.append(start)
+        ends.append(end)
+    return np.array(starts, dtype=np.intp), np.array(ends, dtype=np.intp)
 
 
-def divergences(
-    counts: FloatArray,
-    starts: np.ndarray[tuple[int], np.dtype[np.intp]],
-    ends: np.ndarray[tuple[int], np.dtype[np.intp]],
-    levels: int,
-) -> FloatArray:
-    """KL(P || Q) in nats of each range [start, end) of bins; infinite where Q lacks a level that P has.
+def divergences(counts: FloatArray, starts: Bins, ends: Bins, levels: int) -> FloatArray:
+    """KL(P || Q) in nats of each range [start, end) of bins.
 
     With n bins, S_j the sum of the bins of level j, m_j its bins that P has filled and P_j its sum in P:
     KL = (sum P log P - sum_j P_j log(S_j / m_j)) / N + log(Q / N), N and Q being the totals. The first sum is
@@ -99,7 +108,7 @@ def divergences(
     edges = starts[:, None] + sizes[:, None] * np.arange(levels + 1) // levels
     sums = np.diff(before[edges], axis=1)
     bins = np.diff(filled[edges], axis=1).astype(np.float64)
-    inside = sums.copy()
+    inside = sums.copy()  # of P
     entropy = logs[ends] - logs[starts]
     for column, bin_of, lost in (
         (0, starts, before[starts]),
@@ -109,14 +118,9 @@ def divergences(
         inside[:, column] += lost
         entropy += _x_log_x(counts[bin_of] + lost) - _x_log_x(counts[bin_of])
         bins[:, column] += (counts[bin_of] == 0) & (lost > 0)
-    occupied = inside > 0
-    with np.errstate(divide="ignore"):
-        terms = inside * np.log(np.where(occupied, sums / np.maximum(bins, 1.0), 1.0))
-    share = sums.sum(axis=1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        found = (entropy - terms.sum(axis=1)) / total + np.log(share / total)
-    found[(occupied & (sums == 0)).any(axis=1)] = np.inf
-    return np.asarray(np.maximum(found, 0.0))
+    sums = np.where((inside > 0) & (sums == 0), 0.5, sums)
+    terms = inside * np.log(np.where(inside > 0, sums / np.maximum(bins, 1.0), 1.0))
+    return np.asarray((entropy - terms.sum(axis=1)) / total + np.log(sums.sum(axis=1) / total))
 
 
 def _x_log_x(x: FloatArray) -> FloatArray:
