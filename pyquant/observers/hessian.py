@@ -20,6 +20,7 @@ from pyquant.torch_ops import HISTOGRAM_BINS, HISTOGRAM_EMPTY
 __all__ = ["HessianObserver"]
 
 _HALF = HISTOGRAM_BINS // 2
+_PART = 2**13  # elements whose float64 copies stay in the first caches
 
 
 @register_observer
@@ -58,20 +59,20 @@ class HessianObserver(HistogramObserver):
             raise RuntimeError(
                 f"hessian: expected a gradient of shape {tuple(x.shape)}, got {tuple(grad.shape)}"
             )
-        squares = grad.reshape(-1).double().square()
-        if not bool(squares.isfinite().all()):
+        if x.numel() == 0:
+            return
+        if not all(math.isfinite(float(end)) for end in grad.aminmax()):  # NaN comes through both
             raise RuntimeError("hessian: expected a finite gradient, got NaN or infinity")
         before = float(self.meta[3])
         super().update(x)
         after = float(self.meta[3])
-        if after == HISTOGRAM_EMPTY:  # zeros only: their bin is where it always is
-            self.weights[_HALF] += squares.sum()
-            return
-        grown = _grown(self.weights, before, after)
-        # By a power of two in float64: exact, hence so is the floor.
-        position = torch.floor(x.reshape(-1).double() * (_HALF * 2.0**-after)) + _HALF
-        summed = torch.bincount(position.long(), weights=squares, minlength=HISTOGRAM_BINS)
-        self.weights.copy_(grown + summed)
+        added = torch.zeros_like(self.weights)
+        # By a power of two in float64: exact, hence so is the floor. Zeros alone: their bin stays the same.
+        factor = _HALF * 2.0**-after if after != HISTOGRAM_EMPTY else 0.0
+        for values, gradients in zip(x.reshape(-1).split(_PART), grad.reshape(-1).split(_PART), strict=True):
+            bins = torch.floor(values.double() * factor).long() + _HALF
+            added += torch.bincount(bins, weights=gradients.double().square(), minlength=HISTOGRAM_BINS)
+        self.weights.copy_(_grown(self.weights, before, after) + added)
 
     def reset(self) -> None:
         """Back to no elements."""
