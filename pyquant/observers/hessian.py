@@ -69,7 +69,8 @@ class HessianObserver(HistogramObserver):
         added = torch.zeros_like(self.weights)
         # By a power of two in float64: exact, hence so is the floor. Zeros alone: their bin stays the same.
         factor = _HALF * 2.0**-after if after != HISTOGRAM_EMPTY else 0.0
-        for values, gradients in zip(x.reshape(-1).split(_PART), grad.reshape(-1).split(_PART), strict=True):
+        parts = (torch.split(each.reshape(-1), _PART) for each in (x, grad))
+        for values, gradients in zip(*parts, strict=True):
             bins = torch.floor(values.double() * factor).long() + _HALF
             added += torch.bincount(bins, weights=gradients.double().square(), minlength=HISTOGRAM_BINS)
         self.weights.copy_(_grown(self.weights, before, after) + added)

@@ -232,6 +232,21 @@ def test_a_failed_observe_leaves_the_observers(observer: str) -> None:
     assert_same(state(prepared), before)
 
 
+@pytest.mark.parametrize("observer", [*EXACT, "lp 4"])
+def test_another_observer_from_one_calibration(observer: str) -> None:
+    """What sensitivity tries is what calibration would have chosen."""
+    name, _, power = observer.partition(" ")
+    settings: dict[str, Any] = {"observer": name, **({"lp_norm": float(power)} if power else {})}
+    prepared = pq.calibrate(pq.prepare(mlp(), X[:2], config("percentile")), BATCHES, progress=False)
+    base = {**config("percentile")["base"], **settings}
+    wanted = pq.calibrate(pq.prepare(mlp(), X[:2], {"base": base}), BATCHES, progress=False)
+    site, want = prepared.sites()["act"].with_settings(settings), wanted.sites()["act"]
+    assert float(site.output.scale) == float(want.output.scale)
+    assert int(site.output.zero_point) == int(want.output.zero_point)
+    with pytest.raises(ValueError, match="did not keep what 'hessian' needs"):
+        prepared.sites()["act"].with_settings({"observer": "hessian"})
+
+
 # -- gradients -----------------------------------------------------------------------------------------------
 
 
