@@ -60,6 +60,7 @@ static void grow(pq_histogram *histogram, int32_t exponent) {
 typedef struct histogram_slot {
     pq_histogram seen;
     uint32_t largest; /* magnitude bits; what is not finite ends the call */
+    uint32_t waiting; /* values in `tables` that are not in `seen.counts` yet */
     uint32_t tables[PQ_HISTOGRAM_TABLES][PQ_HISTOGRAM_ROW];
 } histogram_slot;
 
@@ -71,12 +72,21 @@ typedef struct histogram_task {
 } histogram_task;
 
 static void flush(histogram_slot *slot) {
-    for (int t = 0; t < PQ_HISTOGRAM_TABLES; t++) {
-        for (int b = 0; b < PQ_HISTOGRAM_BINS; b++) {
-            slot->seen.counts[b] += slot->tables[t][b];
+    for (int b = 0; b < PQ_HISTOGRAM_BINS; b++) {
+        int64_t sum = 0;
+        for (int t = 0; t < PQ_HISTOGRAM_TABLES; t++) {
+            sum += slot->tables[t][b];
         }
+        slot->seen.counts[b] += sum;
     }
-    memset(slot->tables, 0, sizeof slot->tables);
+}
+
+static void flush_and_clear(histogram_slot *slot) {
+    if (slot->waiting > 0) {
+        flush(slot);
+        memset(slot->tables, 0, sizeof slot->tables);
+        slot->waiting = 0;
+    }
 }
 
 /* The exponent that holds a piece; false if the piece is not finite. Integers only: where the CPU
@@ -91,7 +101,7 @@ static bool widen(histogram_slot *slot, size_t n, const float *x) {
         return false;
     }
     if (largest > 0) {
-        flush(slot);
+        flush_and_clear(slot);
         grow(&slot->seen, exponent_of(largest));
     }
     return true;
@@ -101,13 +111,17 @@ static void run_range(void *argument, size_t begin, size_t end, int number) {
     const histogram_task *task = argument;
     histogram_slot *slot = &task->slots[number];
     pq_histogram *seen = &slot->seen;
-    assert(end - begin <= UINT32_MAX);
+    assert(end - begin <= PQ_OBSERVE_RANGE);
+    if (slot->waiting > UINT32_MAX - PQ_OBSERVE_RANGE) {
+        flush_and_clear(slot);
+    }
     for (size_t i = begin; i < end;) {
         const size_t piece = pq_min_size(end - i, PQ_HISTOGRAM_PIECE);
         size_t done = 0;
         if (seen->exponent != PQ_HISTOGRAM_EMPTY) {
             done = task->counting->count(end - i, task->x + i, seen->exponent, slot->tables,
                                          &seen->minimum, &seen->maximum);
+            slot->waiting += (uint32_t)done;
         }
         if (done == 0 && !widen(slot, piece, task->x + i)) {
             float minimum = INFINITY, maximum = -INFINITY; /* NaN decides the status, if any is */
@@ -122,7 +136,6 @@ static void run_range(void *argument, size_t begin, size_t end, int number) {
         seen->total += (int64_t)done;
         i += done;
     }
-    flush(slot);
 }
 
 /* A state that came from elsewhere (a file, another process). */
@@ -177,9 +190,10 @@ pq_status pq_observe_histogram(const pq_exec *exec, size_t n, const float *x,
     if (slot == NULL) {
         return pq_fail(exec, PQ_ERR_NOMEM, "%s: out of memory for %zu histograms", op, slots);
     }
-    memset(slot, 0, bytes);
     for (size_t s = 0; s < slots; s++) {
         pq_histogram_clear(&slot[s].seen);
+        memset(slot[s].tables, 0, sizeof slot[s].tables);
+        slot[s].largest = slot[s].waiting = 0;
         slot[s].seen.exponent = histogram->exponent; /* which a later batch rarely exceeds */
     }
     histogram_task task = {.x = x,
@@ -195,7 +209,10 @@ pq_status pq_observe_histogram(const pq_exec *exec, size_t n, const float *x,
         status = pq_observe_not_finite(exec, op, largest, n, x);
     }
     for (size_t s = 0; status == PQ_OK && s < slots; s++) {
-        add(histogram, &slot[s].seen);
+        if (slot[s].seen.total > 0) {
+            flush(&slot[s]);
+            add(histogram, &slot[s].seen);
+        }
     }
     if (status == PQ_OK) {
         histogram->minimum = pq_positive_zero(histogram->minimum);
