@@ -10,9 +10,9 @@ from __future__ import annotations
 from pyquant.observers.base import OBSERVERS, Observer, keep_dtypes, make_observer, register_observer
 from pyquant.observers.channels import ChannelRange
 from pyquant.observers.density import Density
-from pyquant.observers.errors import LpObserver, MSEObserver, OMSEObserver
 from pyquant.observers.hessian import HessianObserver
 from pyquant.observers.kl import KLObserver
+from pyquant.observers.least_error import LpObserver, MSEObserver, OMSEObserver
 from pyquant.observers.ranges import EMAObserver, HistogramObserver, MinMaxObserver, PercentileObserver
 from pyquant.observers.weights import WEIGHT_SCALES, mse_weight_scale, omse_weight_scale
 
