@@ -35,7 +35,10 @@ if TYPE_CHECKING:
     from pyquant.verbs.compare import compare
     from pyquant.verbs.convert import convert
     from pyquant.verbs.evaluate import evaluate
+    from pyquant.verbs.finish_calibration import finish_calibration
     from pyquant.verbs.modes import mode, set_mode
+    from pyquant.verbs.observations import merge_observations, save_observations
+    from pyquant.verbs.observe import observe
     from pyquant.verbs.prepare import prepare
     from pyquant.verbs.quantize import quantize
     from pyquant.verbs.sensitivity import sensitivity
@@ -69,15 +72,19 @@ __all__ = [
     "convert",
     "costs",
     "evaluate",
+    "finish_calibration",
+    "merge_observations",
     "metrics",
     "mode",
     "numerics",
+    "observe",
     "ops",
     "param_groups",
     "prepare",
     "qparams_from_range",
     "quantize",
     "report",
+    "save_observations",
     "sensitivity",
     "set_mode",
 ]
@@ -99,11 +106,15 @@ _LAZY = {
     "convert": "pyquant.verbs",
     "costs": "pyquant.costs",
     "evaluate": "pyquant.verbs",
+    "finish_calibration": "pyquant.verbs",
+    "merge_observations": "pyquant.verbs",
     "mode": "pyquant.verbs",
+    "observe": "pyquant.verbs",
     "param_groups": "pyquant.training",
     "prepare": "pyquant.verbs",
     "quantize": "pyquant.verbs",
     "report": "pyquant.reporting",
+    "save_observations": "pyquant.verbs",
     "sensitivity": "pyquant.verbs",
     "set_mode": "pyquant.verbs",
 }

@@ -16,8 +16,8 @@ from pyquant.methods import canonical
 
 __all__ = ["PRESETS", "Override", "QuantConfig", "SiteConfig", "resolve_config"]
 
-OBSERVERS = ("minmax", "ema", "percentile", "mse")
-WEIGHT_OBSERVERS = ("absmax", "mse")
+OBSERVERS = ("minmax", "ema", "percentile", "mse", "omse", "lp", "kl", "hessian")
+WEIGHT_OBSERVERS = ("absmax", "mse", "omse")
 QUANTIZERS = ("fixed", "lsq")
 METHOD_OPS = ("softmax", "unary", "norm")  # settings that hold a method's text
 
@@ -62,9 +62,11 @@ class SiteConfig:
     symmetric : bool
         Zero point 0 for int8 edges. 16-bit edges, and q, k, v of attention, always are symmetric.
     observer, residual_observer : str
-        How calibration chooses a range: ``minmax``, ``ema``, ``percentile`` or ``mse``.
+        How calibration chooses a range: ``minmax``, ``ema``, ``percentile``, ``mse``, ``omse``, ``lp``,
+        ``kl``, or ``hessian``, which needs a loss (`pyquant.calibrate`). docs/observers.md defines them.
     weight_observer : str
-        ``absmax`` (follows the weights at every forward) or ``mse`` (chosen at calibration, then kept).
+        ``absmax`` (follows the weights at every forward), or ``mse`` or ``omse`` (chosen at calibration, then
+        kept).
     quantizer, weight_quantizer : str
         What training does with the scales of edges (of up to 8 bits) and of weights: ``fixed`` leaves them as
         calibration (or the weights) gave them, ``lsq`` learns them (LSQ, arXiv 1902.08153). Learned scales of
@@ -73,6 +75,8 @@ class SiteConfig:
         Share of values inside the range, in percent, for ``percentile``.
     momentum : float
         Weight of the old range for ``ema``.
+    lp_norm : float
+        The power of the error for ``lp``, 1 to 10.
     softmax, unary, norm : str
         The methods of the softmax inside attention or alone, of element-wise functions, and of LayerNorm and
         RMSNorm, as `pyquant.methods` lists them: ``"table16"``, ``"ibert(bits=8)"``.
@@ -92,6 +96,7 @@ class SiteConfig:
     weight_quantizer: str = "fixed"
     percentile: float = 99.99
     momentum: float = 0.95
+    lp_norm: float = 2.4
     softmax: str = "table16"
     unary: str = "table"
     norm: str = "exact"
@@ -118,6 +123,8 @@ class SiteConfig:
             raise ValueError(f"percentile: expected a number in (50, 100], got {self.percentile!r}")
         if not 0.0 <= _number("momentum", self.momentum) < 1.0:
             raise ValueError(f"momentum: expected a number in [0, 1), got {self.momentum!r}")
+        if not 1.0 <= _number("lp_norm", self.lp_norm) <= 10.0:
+            raise ValueError(f"lp_norm: expected a number in [1, 10], got {self.lp_norm!r}")
         for name in ("symmetric", "keep_float"):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name}: expected true or false, got {getattr(self, name)!r}")

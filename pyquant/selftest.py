@@ -337,6 +337,12 @@ def _cases() -> Iterator[Case]:
     yield Case("observe_minmax", "observe", "501 elements", {"x": _floats(250, 501)})
     columns = {"x": _floats(251, 5 * 43).reshape(5, 43)}
     yield Case("observe_minmax", "observe", "43 channels", columns, {"axis": 1})
+    # Grows in a piece of 512 and between two; values on edges of bins, and some left behind the last piece.
+    growing = _floats(252, 1741) * np.exp2(np.arange(1741) // 400 * 2 - 9).astype(np.float32)
+    yield Case("observe_histogram", "histogram", "1741 growing elements", {"x": growing})
+    yield Case(
+        "observe_histogram", "histogram", "1100 tiny elements", {"x": growing[:1100] * np.float32(2.0**-125)}
+    )
     x = _floats(260, 5003)
     yield Case("metrics_sums", "metrics", "5003 elements", {"x": x, "y": x + _floats(261, 5003) / 8})
     tiny = {"x": x * np.float32(2.0**-70), "y": x * np.float32(1.5 * 2.0**-70)}
@@ -402,6 +408,13 @@ def _call_observe(arrays: dict[str, Any], numbers: dict[str, Any]) -> tuple[Arra
     return low, high
 
 
+def _call_histogram(arrays: dict[str, Any], numbers: dict[str, Any]) -> tuple[Array, ...]:
+    counts = np.zeros(_C.HISTOGRAM_BINS, np.int64)
+    meta = np.array([0.0, np.inf, -np.inf, _C.HISTOGRAM_EMPTY])
+    _C.observe_histogram(arrays["x"], counts, meta, threads=1)
+    return counts, meta
+
+
 def _call_metrics(arrays: dict[str, Any], numbers: dict[str, Any]) -> tuple[Array, ...]:
     states = np.zeros((1, _C.METRICS_STATE))
     x, y = arrays["x"], arrays["y"]
@@ -424,6 +437,7 @@ _CALLS: dict[str, Callable[[dict[str, Any], dict[str, Any]], tuple[Array, ...]]]
     "transpose": _call_transpose,
     "quantize": _call_quantize,
     "observe": _call_observe,
+    "histogram": _call_histogram,
     "metrics": _call_metrics,
 }
 

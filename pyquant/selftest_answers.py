@@ -74,6 +74,8 @@ ANSWERS: dict[str, str] = {
     "quantize_f32: 43 channels": "a455a42cc010f0c39dad1db899747994",
     "observe_minmax: 501 elements": "f0e8ba6f288f16096fd245f80238c6ad",
     "observe_minmax: 43 channels": "25d1282ced71f588d29a523e464305dd",
+    "observe_histogram: 1741 growing elements": "f61d9668385a1a96da965724ad47f7f7",
+    "observe_histogram: 1100 tiny elements": "a6335af050477bdc206af82447cf2c4a",
     "metrics_sums: 5003 elements": "59cf60db4ab5fd6410f9ab7c70d4a087",
     "metrics_sums: 5003 tiny elements": "3d7d5d194b0fab54b99516cc9df4a35a",
     "metrics_sums: 5003 elements, int8": "048a7b743b6ba445f24b559366928a52",

@@ -34,6 +34,8 @@ static void block(size_t n, const float *x, const float *y, pq_metrics_lanes *la
     }
     size_t i = 0;
     for (; i + PQ_METRICS_LANES <= n; i += PQ_METRICS_LANES) {
+        prefetch_next_block(x + i);
+        prefetch_next_block(y + i);
         step(&s, x + i, y + i);
     }
     if (i < n) {

@@ -22,6 +22,8 @@ static void block(size_t n, const float *x, const float *y, pq_metrics_lanes *la
     sums s = {zero, zero, zero, zero, zero};
     size_t i = 0;
     for (; i + 16 <= n; i += 16) {
+        prefetch_next_block(x + i);
+        prefetch_next_block(y + i);
         step(&s, _mm512_loadu_ps(x + i), _mm512_loadu_ps(y + i));
     }
     if (i < n) {

@@ -1,17 +1,19 @@
-/* Bins are floor(x * 2^(10 - e)) = k in [-1024, 1024), at index k + 1024. Exact in float64: a float
- * times 2^-118 .. 2^158 neither rounds nor leaves the normal range.
- *
- * Growing e by d: floor(floor(v) / 2^d) = floor(v / 2^d), so bin k goes to k >> d (arithmetic),
+/* Growing e by d: floor(floor(v) / 2^d) = floor(v / 2^d), so bin k goes to k >> d (arithmetic),
  * which is what the values themselves would do at the new e. Hence the state depends on the
- * multiset of values only. */
+ * multiset of values only, and each thread may keep one of its own, at any e that holds what it
+ * saw: they are merged at the end, when all values are known to be finite. */
 #include <assert.h>
 #include <math.h>
+#include <stdbool.h>
 #include <string.h>
 
+#include "core/dispatch.h"
+#include "core/sizes.h"
+#include "observe/observe_histogram_kernel.h"
 #include "observe/observe_internal.h"
 
-#define HALF (PQ_HISTOGRAM_BINS / 2)
-#define HALF_BITS 10
+#define HALF PQ_HISTOGRAM_HALF
+#define HALF_BITS PQ_HISTOGRAM_HALF_BITS
 _Static_assert(HALF == 1 << HALF_BITS, "the bins of one sign are a power of two");
 
 void pq_histogram_clear(pq_histogram *histogram) {
@@ -21,14 +23,14 @@ void pq_histogram_clear(pq_histogram *histogram) {
     histogram->exponent = PQ_HISTOGRAM_EMPTY;
 }
 
-/* Least e with |x| < 2^e for all values seen; EMPTY if they are all 0. */
-static int32_t exponent_of(float minimum, float maximum) {
-    const float magnitude = -minimum > maximum ? -minimum : maximum;
-    if (!(magnitude > 0.0F)) {
-        return PQ_HISTOGRAM_EMPTY;
+/* Least e with |x| < 2^e, of finite x > 0 by its magnitude bits. */
+static int32_t exponent_of(uint32_t bits) {
+    int32_t e = (int32_t)(bits >> 23) - 126;
+    if (e == -126) { /* subnormal: bits * 2^-149 */
+        for (e = -149; bits > 0; bits >>= 1) {
+            e++;
+        }
     }
-    int e = 0;
-    (void)frexp((double)magnitude, &e); /* magnitude = f * 2^e, f in [1/2, 1) */
     return e;
 }
 
@@ -54,36 +56,85 @@ static void grow(pq_histogram *histogram, int32_t exponent) {
     histogram->exponent = exponent;
 }
 
+/* What one thread saw. */
+typedef struct histogram_slot {
+    pq_histogram seen;
+    uint32_t largest; /* magnitude bits; what is not finite ends the call */
+    uint32_t waiting; /* values in `tables` that are not in `seen.counts` yet */
+    uint32_t tables[PQ_HISTOGRAM_TABLES][PQ_HISTOGRAM_ROW];
+} histogram_slot;
+
 typedef struct histogram_task {
     const float *x;
-    double scale;    /* 2^(10 - e) */
-    int64_t *counts; /* num_threads, PQ_HISTOGRAM_BINS */
+    const struct pq_observe_histogram_kernel *counting;
+    const struct pq_observe_minmax_kernel *minmax;
+    histogram_slot *slots; /* num_threads */
 } histogram_task;
 
-static int bin(float x, double scale) {
-    const double v = (double)x * scale;
-    const int k = (int)v; /* towards zero: one too high where v is negative and no integer */
-    return k - (v < k) + HALF;
+static void flush(histogram_slot *slot) {
+    for (int b = 0; b < PQ_HISTOGRAM_BINS; b++) {
+        int64_t sum = 0;
+        for (int t = 0; t < PQ_HISTOGRAM_TABLES; t++) {
+            sum += slot->tables[t][b];
+        }
+        slot->seen.counts[b] += sum;
+    }
 }
 
-/* Two tables by turns: equal neighbours would wait for each other's store. */
-static void run_range(void *argument, size_t begin, size_t end, int slot) {
+static void flush_and_clear(histogram_slot *slot) {
+    if (slot->waiting > 0) {
+        flush(slot);
+        memset(slot->tables, 0, sizeof slot->tables);
+        slot->waiting = 0;
+    }
+}
+
+/* The exponent that holds a piece; false if the piece is not finite. Integers only: where the CPU
+ * takes subnormals for zeros, comparing floats would find a smaller one than `count` asks for. */
+static bool widen(histogram_slot *slot, size_t n, const float *x) {
+    uint32_t largest = 0;
+    for (size_t i = 0; i < n; i++) {
+        const uint32_t bits = pq_magnitude_bits(x[i]);
+        largest = bits > largest ? bits : largest;
+    }
+    if (largest >= PQ_INFINITY_BITS) {
+        return false;
+    }
+    if (largest > 0) {
+        flush_and_clear(slot);
+        grow(&slot->seen, exponent_of(largest));
+    }
+    return true;
+}
+
+static void run_range(void *argument, size_t begin, size_t end, int number) {
     const histogram_task *task = argument;
-    const float *x = task->x;
-    const double scale = task->scale;
-    int64_t *counts = task->counts + (size_t)slot * PQ_HISTOGRAM_BINS;
-    uint32_t even[PQ_HISTOGRAM_BINS] = {0}, odd[PQ_HISTOGRAM_BINS] = {0};
-    assert(end - begin <= UINT32_MAX);
-    size_t i = begin;
-    for (; i + 2 <= end; i += 2) {
-        even[bin(x[i], scale)]++;
-        odd[bin(x[i + 1], scale)]++;
+    histogram_slot *slot = &task->slots[number];
+    pq_histogram *seen = &slot->seen;
+    assert(end - begin <= PQ_OBSERVE_RANGE);
+    if (slot->waiting > UINT32_MAX - PQ_OBSERVE_RANGE) {
+        flush_and_clear(slot);
     }
-    if (i < end) {
-        even[bin(x[i], scale)]++;
-    }
-    for (int b = 0; b < PQ_HISTOGRAM_BINS; b++) {
-        counts[b] += (int64_t)even[b] + odd[b];
+    for (size_t i = begin; i < end;) {
+        const size_t piece = pq_min_size(end - i, PQ_HISTOGRAM_PIECE);
+        size_t done = 0;
+        if (seen->exponent != PQ_HISTOGRAM_EMPTY) {
+            done = task->counting->count(end - i, task->x + i, seen->exponent, slot->tables,
+                                         &seen->minimum, &seen->maximum);
+            slot->waiting += (uint32_t)done;
+        }
+        if (done == 0 && !widen(slot, piece, task->x + i)) {
+            float minimum = INFINITY, maximum = -INFINITY; /* NaN decides the status, if any is */
+            const uint32_t rest = task->minmax->run(end - i, task->x + i, &minimum, &maximum);
+            slot->largest = rest > slot->largest ? rest : slot->largest;
+            return;
+        }
+        if (done == 0 && seen->exponent == PQ_HISTOGRAM_EMPTY) { /* zeros, which wait in total */
+            seen->minimum = seen->maximum = 0.0F;
+            done = piece;
+        }
+        seen->total += (int64_t)done;
+        i += done;
     }
 }
 
@@ -111,48 +162,64 @@ static pq_status state_check(const pq_exec *exec, const char *op, const pq_histo
     return PQ_OK;
 }
 
+static void add(pq_histogram *into, pq_histogram *from) {
+    grow(into, from->exponent);
+    grow(from, into->exponent);
+    for (int b = 0; b < PQ_HISTOGRAM_BINS; b++) {
+        into->counts[b] += from->counts[b];
+    }
+    into->total += from->total;
+    into->minimum = from->minimum < into->minimum ? from->minimum : into->minimum;
+    into->maximum = from->maximum > into->maximum ? from->maximum : into->maximum;
+}
+
 pq_status pq_observe_histogram(const pq_exec *exec, size_t n, const float *x,
                                pq_histogram *histogram) {
     static const char op[] = "observe_histogram";
-    float minimum, maximum;
     pq_status status = state_check(exec, op, histogram);
-    if (status == PQ_OK && n > (size_t)(INT64_MAX - histogram->total)) {
+    if (status == PQ_OK && (n > PTRDIFF_MAX / sizeof(float) ||
+                            (int64_t)n > INT64_MAX - histogram->total)) {
         status = pq_fail(exec, PQ_ERR_OVERFLOW, "%s: expected fewer than 2^63 elements", op);
-    }
-    if (status == PQ_OK) {
-        status = pq_observe_range(exec, op, n, 1, 1, x, &minimum, &maximum);
     }
     if (status != PQ_OK || n == 0) {
         return status;
     }
-    /* All values are finite from here on. */
-    const int32_t needed = exponent_of(minimum, maximum);
-    const int32_t exponent = needed > histogram->exponent ? needed : histogram->exponent;
-    int64_t *counts = NULL;
-    if (exponent != PQ_HISTOGRAM_EMPTY) {
-        const size_t slots = (size_t)exec->num_threads;
-        size_t bytes = 0;
-        counts = pq_mul_size(slots, sizeof histogram->counts, &bytes) ? pq_alloc(bytes) : NULL;
-        if (counts == NULL) {
-            return pq_fail(exec, PQ_ERR_NOMEM, "%s: out of memory for %zu histograms", op, slots);
-        }
-        memset(counts, 0, bytes);
-        histogram_task task = {.x = x, .scale = ldexp(1.0, HALF_BITS - exponent), .counts = counts};
-        status = exec->parallel_for(exec, n, PQ_OBSERVE_RANGE, run_range, &task);
-        if (status != PQ_OK) {
-            pq_free(counts);
-            return status;
-        }
-        grow(histogram, exponent);
-        for (size_t i = 0; i < slots * PQ_HISTOGRAM_BINS; i++) {
-            histogram->counts[i % PQ_HISTOGRAM_BINS] += counts[i];
-        }
-        pq_free(counts);
+    const size_t slots = (size_t)exec->num_threads;
+    size_t bytes = 0;
+    histogram_slot *slot = pq_mul_size(slots, sizeof *slot, &bytes) ? pq_alloc(bytes) : NULL;
+    if (slot == NULL) {
+        return pq_fail(exec, PQ_ERR_NOMEM, "%s: out of memory for %zu histograms", op, slots);
     }
-    histogram->total += (int64_t)n;
-    histogram->minimum = minimum < histogram->minimum ? minimum : histogram->minimum;
-    histogram->maximum = maximum > histogram->maximum ? maximum : histogram->maximum;
-    return PQ_OK;
+    for (size_t s = 0; s < slots; s++) {
+        pq_histogram_clear(&slot[s].seen);
+        memset(slot[s].tables, 0, sizeof slot[s].tables);
+        slot[s].largest = slot[s].waiting = 0;
+        slot[s].seen.exponent = histogram->exponent; /* which a later batch rarely exceeds */
+    }
+    histogram_task task = {.x = x,
+                           .counting = pq_kernel_choose(PQ_KERNEL_OP_observe_histogram),
+                           .minmax = pq_kernel_choose(PQ_KERNEL_OP_observe_minmax),
+                           .slots = slot};
+    status = exec->parallel_for(exec, n, PQ_OBSERVE_RANGE, run_range, &task);
+    uint32_t largest = 0;
+    for (size_t s = 0; s < slots; s++) {
+        largest = slot[s].largest > largest ? slot[s].largest : largest;
+    }
+    if (status == PQ_OK && largest >= PQ_INFINITY_BITS) {
+        status = pq_observe_not_finite(exec, op, largest, n, x);
+    }
+    for (size_t s = 0; status == PQ_OK && s < slots; s++) {
+        if (slot[s].seen.total > 0) {
+            flush(&slot[s]);
+            add(histogram, &slot[s].seen);
+        }
+    }
+    if (status == PQ_OK) {
+        histogram->minimum = pq_positive_zero(histogram->minimum);
+        histogram->maximum = pq_positive_zero(histogram->maximum);
+    }
+    pq_free(slot);
+    return status;
 }
 
 pq_status pq_histogram_merge(const pq_exec *exec, pq_histogram *into, const pq_histogram *from) {
@@ -168,13 +235,6 @@ pq_status pq_histogram_merge(const pq_exec *exec, pq_histogram *into, const pq_h
         return status;
     }
     pq_histogram other = *from; /* also right where the two are one */
-    grow(into, other.exponent);
-    grow(&other, into->exponent);
-    for (int b = 0; b < PQ_HISTOGRAM_BINS; b++) {
-        into->counts[b] += other.counts[b];
-    }
-    into->total += other.total;
-    into->minimum = other.minimum < into->minimum ? other.minimum : into->minimum;
-    into->maximum = other.maximum > into->maximum ? other.maximum : into->maximum;
+    add(into, &other);
     return PQ_OK;
 }

@@ -43,8 +43,8 @@ static void run_range(void *argument, size_t begin, size_t end, int slot) {
     task->largest[slot] = largest;
 }
 
-static pq_status not_finite(const pq_exec *exec, const char *op, uint32_t largest, size_t n,
-                            const float *x) {
+pq_status pq_observe_not_finite(const pq_exec *exec, const char *op, uint32_t largest, size_t n,
+                                const float *x) {
     size_t i = 0; /* the first of the kind that decides the status */
     while (i < n && pq_magnitude_bits(x[i]) < PQ_INFINITY_BITS + (largest > PQ_INFINITY_BITS)) {
         i++;
@@ -90,7 +90,7 @@ pq_status pq_observe_range(const pq_exec *exec, const char *op, size_t n, size_t
         largest = task.largest[s] > largest ? task.largest[s] : largest;
     }
     if (status == PQ_OK && largest >= PQ_INFINITY_BITS) {
-        status = not_finite(exec, op, largest, n, x);
+        status = pq_observe_not_finite(exec, op, largest, n, x);
     }
     if (status != PQ_OK) {
         goto done;

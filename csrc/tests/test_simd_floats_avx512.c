@@ -121,6 +121,8 @@ static void float_arithmetic(void) {
     ROW(_mm512_abs_ps, __m512, f32, (fa), fabsf(fx.f32[i]));
     ROW(_mm512_min_ps, __m512, f32, (fa, fb), fx.f32[i] < fy.f32[i] ? fx.f32[i] : fy.f32[i]);
     ROW(_mm512_max_ps, __m512, f32, (fa, fb), fx.f32[i] > fy.f32[i] ? fx.f32[i] : fy.f32[i]);
+    ROW(_mm512_mask_add_ps, __m512, f32, (fc, (__mmask16)k, fa, fb),
+        bit_of(k, i) ? fx.f32[i] + fy.f32[i] : fz.f32[i]);
     ROW(_mm512_mask_min_ps, __m512, f32, (fc, (__mmask16)k, fa, fb),
         !bit_of(k, i)           ? fz.f32[i]
         : fx.f32[i] < fy.f32[i] ? fx.f32[i]

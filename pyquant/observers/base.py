@@ -36,10 +36,12 @@ class Observer(nn.Module, ABC):
     """State of one edge during calibration. Buffers keep their dtypes under ``.half()``."""
 
     name: ClassVar[str] = ""
+    mergeable: ClassVar[bool] = True  # what it knows does not depend on the order of batches
+    needs_gradient: ClassVar[bool] = False
 
     @abstractmethod
-    def update(self, x: Tensor) -> None:
-        """Take in one batch."""
+    def update(self, x: Tensor, grad: Tensor | None = None) -> None:
+        """Take in one batch, float32; with the gradient of the loss with respect to it, where needed."""
 
     @property
     @abstractmethod
@@ -54,6 +56,31 @@ class Observer(nn.Module, ABC):
     def qparams(self, bits: int, symmetric: bool) -> QParams:
         """The quantization parameters for what was seen. Precondition: not `empty`."""
 
+    def merge(self, other: Observer) -> None:
+        """Take in what another observer of the same kind saw, as if this one had seen it too.
+
+        In any order, and however batches were spread, the bits are those that one observer of all batches
+        has (the sums of ``hessian`` excepted: equal within rounding, and the same for the same order).
+
+        Raises
+        ------
+        ValueError
+            The other is of another kind, or holds what no update can have left; or what this kind knows
+            depends on the order of batches.
+        """
+        if type(other) is not type(self):
+            raise ValueError(f"{self.name}: expected an observer of the same kind to merge, got {other.name}")
+        if not self.mergeable:
+            raise ValueError(
+                f"observer {self.name!r} depends on the order of the batches, so that it cannot be merged; "
+                f"choose one of {', '.join(sorted(n for n, cls in OBSERVERS.items() if cls.mergeable))}"
+            )
+        self._merge(other)
+
+    def _merge(self, other: Any) -> None:
+        """`merge` of what has been checked to be of the same kind."""
+        raise NotImplementedError
+
     def seen_by(self, name: str, config: SiteConfig) -> Observer:
         """Another observer, that knows what this one saw.
 
@@ -66,7 +93,7 @@ class Observer(nn.Module, ABC):
         if not self._tell(made):
             raise ValueError(
                 f"observer: calibration with {self.name!r} did not keep what {name!r} needs; "
-                "calibrate with 'mse' or 'percentile' to compare all but 'ema'"
+                "calibrate with 'mse' or 'percentile' to compare all but 'ema' and 'hessian'"
             )
         return made
 
@@ -77,14 +104,18 @@ class Observer(nn.Module, ABC):
         other.load_state_dict(self.state_dict())
         return True
 
-    def forward(self, x: Tensor) -> None:
+    def forward(self, x: Tensor, grad: Tensor | None = None) -> None:
         """`update`, detached and in float32."""
         with torch.no_grad():
-            self.update(x.detach().to(torch.float32).contiguous())
+            self.update(_plain(x), None if grad is None else _plain(grad))
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Observer:
         keep_dtypes(fn, super()._apply, recurse)
         return self
+
+
+def _plain(x: Tensor) -> Tensor:
+    return x.detach().to(torch.float32).contiguous()
 
 
 OBSERVERS: dict[str, type[Observer]] = {}

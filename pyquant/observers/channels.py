@@ -40,6 +40,25 @@ class ChannelRange(nn.Module):
         self.minimum.fill_(torch.inf)
         self.maximum.fill_(-torch.inf)
 
+    def merge(self, other: ChannelRange) -> None:
+        """Take in what another one saw.
+
+        Raises
+        ------
+        ValueError
+            The other has other channels, or holds what is no range.
+        """
+        if other.minimum.shape != self.minimum.shape:
+            raise ValueError(
+                f"channel range: expected {self.minimum.numel()} channels, got {other.minimum.numel()}"
+            )
+        low, high = other.minimum, other.maximum
+        ranges = (low <= high) & low.isfinite() & high.isfinite()
+        if not bool((ranges | ((low == torch.inf) & (high == -torch.inf))).all()):
+            raise ValueError("channel range: expected finite minimum <= maximum of each channel")
+        self.minimum.copy_(torch.minimum(self.minimum, low))
+        self.maximum.copy_(torch.maximum(self.maximum, high))
+
     def range(self) -> Tensor:
         """Both ends, float32 [2, C], a copy."""
         return torch.stack([self.minimum, self.maximum])

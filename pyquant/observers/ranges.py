@@ -1,18 +1,22 @@
-"""The observers: min-max, EMA, percentile, MSE."""
+"""Observers of a range: min-max, its moving average, the histogram, and the percentile of it."""
 
 from __future__ import annotations
+
+import math
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from pyquant import _C
 from pyquant.config import SiteConfig
-from pyquant.observers.base import Observer, quant_range, register_observer
-from pyquant.observers.density import Density, FloatArray
-from pyquant.qparams import SCALE_MAX, SCALE_MIN, QParams, qparams_from_range
+from pyquant.observers.base import Observer, register_observer
+from pyquant.observers.density import Density
+from pyquant.qparams import QParams, qparams_from_range
 from pyquant.torch_ops import HISTOGRAM_EMPTY, new_histogram
 
-__all__ = ["EMAObserver", "HistogramObserver", "MSEObserver", "MinMaxObserver", "PercentileObserver"]
+__all__ = ["EMAObserver", "HistogramObserver", "MinMaxObserver", "PercentileObserver"]
 
 
 @register_observer
@@ -28,7 +32,7 @@ class MinMaxObserver(Observer):
         self.register_buffer("minimum", torch.tensor(float("inf")))
         self.register_buffer("maximum", torch.tensor(float("-inf")))
 
-    def update(self, x: Tensor) -> None:
+    def update(self, x: Tensor, grad: Tensor | None = None) -> None:
         """One pass in C."""
         torch.ops.pyquant.observe_minmax(x, self.minimum, self.maximum)
 
@@ -42,6 +46,14 @@ class MinMaxObserver(Observer):
         self.minimum.fill_(float("inf"))
         self.maximum.fill_(float("-inf"))
 
+    def _merge(self, other: Any) -> None:
+        """The wider of the two; what is no range (of a damaged file) is refused."""
+        low, high = float(other.minimum), float(other.maximum)
+        if not (low <= high < math.inf and low > -math.inf) and (low, high) != (math.inf, -math.inf):
+            raise ValueError(f"{self.name}: expected finite minimum <= maximum, got {low} and {high}")
+        self.minimum.copy_(torch.minimum(self.minimum, other.minimum))
+        self.maximum.copy_(torch.maximum(self.maximum, other.maximum))
+
     def qparams(self, bits: int, symmetric: bool) -> QParams:
         """The whole range."""
         return qparams_from_range(float(self.minimum), float(self.maximum), bits, symmetric)
@@ -52,12 +64,13 @@ class EMAObserver(MinMaxObserver):
     """Exponential moving average of each batch's minimum and maximum (momentum 0.95 in I-BERT and I-ViT)."""
 
     name = "ema"
+    mergeable = False
 
     def __init__(self, config: SiteConfig) -> None:
         super().__init__(config)
         self.momentum = config.momentum
 
-    def update(self, x: Tensor) -> None:
+    def update(self, x: Tensor, grad: Tensor | None = None) -> None:
         """The first batch sets the range, later ones move it."""
         if x.numel() == 0:
             return
@@ -80,7 +93,7 @@ class HistogramObserver(Observer):
         self.register_buffer("counts", counts)
         self.register_buffer("meta", meta)
 
-    def update(self, x: Tensor) -> None:
+    def update(self, x: Tensor, grad: Tensor | None = None) -> None:
         """One pass in C."""
         torch.ops.pyquant.observe_histogram(x, self.counts, self.meta)
 
@@ -95,10 +108,19 @@ class HistogramObserver(Observer):
         self.counts.copy_(counts)
         self.meta.copy_(meta)
 
+    def _merge(self, other: Any) -> None:
+        """Exact, as if one had seen both (observe.h)."""
+        mine, theirs = ((o.counts.cpu().numpy(), o.meta.cpu().numpy()) for o in (self, other))
+        counts, meta = mine[0].copy(), mine[1].copy()  # on the CPU they share memory with the buffers
+        _C.histogram_merge(counts, meta, *theirs)
+        self.counts.copy_(torch.from_numpy(counts))
+        self.meta.copy_(torch.from_numpy(meta))
+
     def _tell(self, other: Observer) -> bool:
         """A histogram serves every question about it; its ends are exact."""
-        if isinstance(other, HistogramObserver):
-            other.load_state_dict(self.state_dict())
+        if isinstance(other, HistogramObserver) and not other.needs_gradient:
+            other.counts.copy_(self.counts)
+            other.meta.copy_(self.meta)
         elif type(other) is MinMaxObserver:
             other.minimum.copy_(self.meta[1])
             other.maximum.copy_(self.meta[2])
@@ -143,50 +165,3 @@ class PercentileObserver(HistogramObserver):
         density = self.density()
         tail = (1.0 - share) / 2
         return qparams_from_range(density.quantile(tail), density.quantile(1.0 - tail), bits, symmetric)
-
-
-@register_observer
-class MSEObserver(HistogramObserver):
-    """The range of least mean squared error: clipping against rounding, over the histogram."""
-
-    name = "mse"
-
-    def qparams(self, bits: int, symmetric: bool) -> QParams:
-        """The ends are shrunk in turn, then together around the best; the whole range must be beaten."""
-        density = self.density()
-        low, high = min(density.low, 0.0), max(density.high, 0.0)
-
-        def best(lows: FloatArray, highs: FloatArray) -> tuple[float, float]:
-            scale, zero_point = _grids(lows, highs, bits, symmetric)
-            error = density.squared_error(scale, zero_point, *quant_range(bits, symmetric))
-            at = int(error.argmin())  # the first of equals: clipping must earn its place
-            return float(lows[at]), float(highs[at])
-
-        if symmetric:
-            top = max(-low, high)
-            _, at = best(-top * _SHRINK, top * _SHRINK)
-            around = np.minimum(at * _AROUND, top)
-            _, at = best(-around, around)
-            return qparams_from_range(-at, at, bits, symmetric)
-        at_low, at_high = low, high
-        for _ in range(2):
-            at_low, at_high = best(np.full_like(_SHRINK, at_low), high * _SHRINK)
-            at_low, at_high = best(low * _SHRINK, np.full_like(_SHRINK, at_high))
-        lows, highs = np.meshgrid(np.maximum(at_low * _AROUND, low), np.minimum(at_high * _AROUND, high))
-        return qparams_from_range(*best(lows.ravel(), highs.ravel()), bits, symmetric)
-
-
-# Shares of the whole range. One outlier may leave the rest a hundredth of it.
-_SHRINK: FloatArray = np.concatenate([np.linspace(1.0, 0.2, 81), np.geomspace(0.2, 0.01, 41)[1:]])
-_AROUND: FloatArray = 1.0 + np.array([0.0, -0.03, -0.02, -0.01, -0.005, 0.005, 0.01, 0.02, 0.03])
-
-
-def _grids(lows: FloatArray, highs: FloatArray, bits: int, symmetric: bool) -> tuple[FloatArray, FloatArray]:
-    """(scales, zero points) that `qparams_from_range` would choose, for many ranges at once."""
-    quant_min, quant_max = quant_range(bits, symmetric)
-    scale = np.maximum(-lows, highs) / quant_max if symmetric else (highs - lows) / (quant_max - quant_min)
-    scale = np.clip(np.where(scale > 0, scale, 1.0), SCALE_MIN, SCALE_MAX)
-    scale = scale.astype(np.float32).astype(np.float64)
-    if symmetric:
-        return scale, np.zeros_like(scale)
-    return scale, np.clip(np.rint(quant_min - lows / scale), quant_min, quant_max)

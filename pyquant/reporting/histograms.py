@@ -14,8 +14,7 @@ from pyquant.batches import arguments
 from pyquant.graph.grid import qparams_of
 from pyquant.graph.prepared import LABELS, Prepared
 from pyquant.graph.sites import Site
-from pyquant.observers import Density
-from pyquant.observers.ranges import HistogramObserver, MSEObserver
+from pyquant.observers import Density, HistogramObserver, MSEObserver
 from pyquant.qparams import QParams
 from pyquant.verbs.modes import mode
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from torch import nn
@@ -13,6 +13,7 @@ from pyquant.batches import first_batch
 from pyquant.config import QuantConfig
 from pyquant.graph.prepared import Prepared
 from pyquant.verbs.calibrate import calibrate
+from pyquant.verbs.observe import Forward, Loss
 from pyquant.verbs.prepare import prepare
 
 __all__ = ["quantize"]
@@ -25,7 +26,8 @@ def quantize(
     *,
     plan: Plan | str | os.PathLike[str] | None = None,
     strict: bool = False,
-    forward: Callable[[nn.Module, Any], Any] | None = None,
+    forward: Forward | None = None,
+    loss: Loss | None = None,
     progress: bool = True,
 ) -> Prepared:
     """Post-training quantization: copy, capture, calibrate.
@@ -41,6 +43,8 @@ def quantize(
         As in `prepare`: ``W8A8`` unless told otherwise.
     forward : callable, optional
         ``forward(prepared, batch)`` where a batch needs more than the usual call.
+    loss : callable, optional
+        ``loss(output, batch)``, for observers that need gradients (`calibrate`).
     progress : bool
         Show a progress bar.
 
@@ -63,5 +67,5 @@ def quantize(
     """
     first, batches = first_batch(calib, "calib")
     prepared = prepare(model, first, config, plan=plan, strict=strict)
-    calibrate(prepared, batches(), forward=forward, progress=progress)
+    calibrate(prepared, batches(), forward=forward, loss=loss, progress=progress)
     return prepared

@@ -40,6 +40,13 @@ def observed(case: Any) -> tuple[np.ndarray, ...]:
     return np.array(low, np.float32), np.array(high, np.float32)
 
 
+def counted(case: Any) -> tuple[np.ndarray, ...]:
+    seen = observe.Histogram()
+    seen.observe(case.arrays["x"].tolist())
+    meta = [float(seen.total), seen.minimum, seen.maximum, float(seen.exponent)]
+    return np.array(seen.counts, np.int64), np.array(meta)
+
+
 def measured(case: Any) -> tuple[np.ndarray, ...]:
     x, y = (case.arrays[name].tolist() for name in "xy")
     if "scale" in case.arrays:
@@ -54,6 +61,8 @@ def outputs(case: Any) -> tuple[np.ndarray, ...]:
         return quantized(case)
     if case.op == "observe":
         return observed(case)
+    if case.op == "histogram":
+        return counted(case)
     if case.op == "metrics":
         return measured(case)
     if case.op == "transpose":

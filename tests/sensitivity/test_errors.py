@@ -26,7 +26,7 @@ def run(data: Any = None, model: nn.Module | None = None, **options: Any) -> pq.
         ({"candidates": ["norm=wrong"]}, "norm: expected a method"),
         ({"candidates": ["A9"]}, r"activation_bits: expected an integer in \[2, 8\], got 9"),
         ({"candidates": ["softmax=table8"]}, "'softmax=table8' fits none of the .* sites of '\\*'"),
-        ({"candidates": ["R4"], "select": "act"}, r"'R4' fits none .* is activation_bits, observer"),
+        ({"candidates": ["R4"], "select": "act"}, r"'R4' fits none .* is activation_bits, lp_norm, observer"),
         ({"candidates": {"act": ["W4"]}}, "'W4' fits none of the 1 sites of 'act'"),
         ({"candidates": {"nothing*": ["A6"]}}, r"'nothing\*' matches no selected site"),
         ({"candidates": []}, "expected at least one candidate, got none"),

@@ -7,8 +7,9 @@ import pyquant
 PUBLIC = """
 CalibrationError Candidate CaptureError Coverage CoverageError CoverageRow Distillation HybridModel
 IntegerModel MissingTorchError Output Phase Plan Prepared ProgramBuilder ProgramError QParams QuantConfig
-Schedule SensitivityTable SiteConfig __version__ assign calibrate compare convert costs evaluate metrics mode
-numerics ops param_groups prepare qparams_from_range quantize report sensitivity set_mode
+Schedule SensitivityTable SiteConfig __version__ assign calibrate compare convert costs evaluate
+finish_calibration merge_observations metrics mode numerics observe ops param_groups prepare
+qparams_from_range quantize report save_observations sensitivity set_mode
 """
 
 

@@ -177,7 +177,7 @@ def sizes(prepared: pq.Prepared) -> dict[str, tuple[int, ...]]:
     return {n: tuple(b.shape) for n, b in prepared.named_buffers() if ".observer." in n}
 
 
-@pytest.mark.parametrize("observer", ["minmax", "ema", "percentile", "mse"])
+@pytest.mark.parametrize("observer", ["minmax", "ema", "percentile", "mse", "hessian"])
 def test_memory_does_not_grow_with_the_data(observer: str) -> None:
     """Ten times the batches: the peak of Python's memory within 10 %, resident memory within 16 MiB.
 
@@ -193,7 +193,7 @@ def test_memory_does_not_grow_with_the_data(observer: str) -> None:
     def peak(count: int) -> int:
         gc.collect()
         tracemalloc.start()
-        pq.calibrate(prepared, batches(count), progress=False)
+        pq.calibrate(prepared, batches(count), loss=lambda y, _: y.square().mean(), progress=False)
         _, most = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         return most
@@ -205,7 +205,7 @@ def test_memory_does_not_grow_with_the_data(observer: str) -> None:
     assert many <= 1.1 * few + 65536
     assert process.memory_info().rss - resident < 16 << 20
     assert sizes(prepared) == before
-    assert sum(int(np.prod(shape)) for shape in before.values()) <= 2052 * len(prepared.sites())
+    assert sum(int(np.prod(shape)) for shape in before.values()) <= 4100 * len(prepared.sites())
 
 
 def test_scales_do_not_depend_on_the_split() -> None:

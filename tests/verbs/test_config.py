@@ -99,6 +99,7 @@ BAD_FIELDS: dict[str, Any] = {
     "weight_quantizer": ("absmax", True),
     "percentile": (50.0, 100.5, "99", float("nan"), True),
     "momentum": (-0.1, 1.0, "0.9"),
+    "lp_norm": (0.9, 10.5, "2", float("nan"), True),
     "softmax": ("exact", "table8(bits=4)", 3),
     "unary": ("exact",),
     "norm": ("table16", None),

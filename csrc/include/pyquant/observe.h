@@ -14,7 +14,8 @@
  * (PQ_ERR_VALUE).
  *
  * Both give the same state for any thread count (min, max and integer sums commute). A minimum or
- * maximum of zero is +0. n = 0 changes nothing. After an error the state is as it was.
+ * maximum of zero is +0. n = 0 changes nothing. More elements than memory holds, or 2^63 in all,
+ * are PQ_ERR_OVERFLOW. After an error the state is as it was.
  */
 #ifndef PYQUANT_OBSERVE_H
 #define PYQUANT_OBSERVE_H

@@ -16,7 +16,7 @@ from pyquant.errors import CalibrationError
 from pyquant.graph.capture import Captured
 from pyquant.graph.grid import Edge, Grid
 from pyquant.methods import methods
-from pyquant.observers import Observer, keep_dtypes, make_observer
+from pyquant.observers import ChannelRange, Observer, keep_dtypes, make_observer
 from pyquant.qparams import QParams
 
 if TYPE_CHECKING:
@@ -86,6 +86,8 @@ class Site(nn.Module, ABC):
         self.wide, self.must_be_symmetric = wide, symmetric
         self.output = self._new_grid()
         self.observer: Observer = make_observer(self._observer_name, config)
+        # Outputs of the batch that runs, whose gradients an observer needs; None unless there is a loss.
+        self.awaiting: list[Tensor] | None = None
 
     @property
     def mode(self) -> str:
@@ -146,12 +148,27 @@ class Site(nn.Module, ABC):
                     raise
                 raise RuntimeError(self._explained(str(error))) from None
         y = self.with_quantized_weights(*args) if self.mode == "weights" else self.real(*args)
-        if self.mode == "observe":
-            try:
-                self.observer(y)
-            except RuntimeError as error:  # NaN or infinity: the op knows what, the site knows where
-                raise CalibrationError(f"site {self.name!r}: {error}") from None
+        if self.mode != "observe":
+            return y
+        if self.observer.needs_gradient and self.awaiting is not None:
+            y = y if y.requires_grad else y.detach().requires_grad_()
+            self.awaiting.append(y)
+        else:
+            self._observe(y)
         return y
+
+    def _observe(self, y: Tensor, grad: Tensor | None = None) -> None:
+        try:
+            self.observer(y, grad)
+        except RuntimeError as error:  # NaN or infinity: the op knows what, the site knows where
+            raise CalibrationError(f"site {self.name!r}: {error}") from None
+
+    def observe_gradients(self, gradients: Iterable[Tensor | None]) -> None:
+        """What the observer waited for: the gradient of each output in `awaiting`, None where the loss does
+        not depend on it."""
+        for y, grad in zip(self.awaiting or (), gradients, strict=True):
+            if grad is not None:
+                self._observe(y, grad)
 
     def _explained(self, message: str) -> str:
         """The message of an op, with the site and, in training, what to do."""
@@ -191,9 +208,14 @@ class Site(nn.Module, ABC):
         keep_dtypes(fn, super()._apply, recurse)
         return self
 
+    def observers(self) -> dict[str, Observer | ChannelRange]:
+        """All that observe for this site, each of which can `merge` and `reset`, by name."""
+        return {"observer": self.observer}
+
     def reset_observers(self) -> None:
         """Forget what was observed."""
-        self.observer.reset()
+        for each in self.observers().values():
+            each.reset()
 
     def calibrate_weights(self, *weights: Tensor) -> None:
         """Choose what calibration must choose of the weights; nothing by default."""
@@ -205,9 +227,9 @@ class Site(nn.Module, ABC):
         """The fields of `SiteConfig` that change what this site computes."""
         method = {self.method} if self.method else set()
         if self.wide:
-            return frozenset({"residual_bits", "residual_observer", "percentile"} | method)
+            return frozenset({"residual_bits", "residual_observer", "percentile", "lp_norm"} | method)
         symmetric = set() if self.must_be_symmetric else {"symmetric"}
-        return frozenset({"activation_bits", "observer", "percentile"} | symmetric | method)
+        return frozenset({"activation_bits", "observer", "percentile", "lp_norm"} | symmetric | method)
 
     def methods(self) -> tuple[str, ...]:
         """Names of the methods that this site can run, for the setting `method`."""
@@ -239,7 +261,7 @@ class Site(nn.Module, ABC):
         grid = made._new_grid()
         if (grid.bits, grid.symmetric) == (self.output.bits, self.output.symmetric) and not any(
             name in settings and settings[name] != getattr(self.config, name)
-            for name in self.settings_used & {"observer", "residual_observer", "percentile"}
+            for name in self.settings_used & {"observer", "residual_observer", "percentile", "lp_norm"}
         ):
             return made
         if self.observer.empty:

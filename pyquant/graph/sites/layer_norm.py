@@ -18,7 +18,7 @@ from pyquant.graph.grid import Edge, qparams_of
 from pyquant.graph.sites.base import Match, Outcome, Site, register
 from pyquant.graph.sites.integers import integers_of, on_cpu, threads
 from pyquant.numerics import derive_layernorm
-from pyquant.observers import ChannelRange
+from pyquant.observers import ChannelRange, Observer
 
 if TYPE_CHECKING:
     from pyquant.graph.lower import Lowering
@@ -108,10 +108,9 @@ class LayerNormSite(Site):
             self.input_observer(args[0][0])
         return y
 
-    def reset_observers(self) -> None:
-        """Forget what was observed."""
-        super().reset_observers()
-        self.input_observer.reset()
+    def observers(self) -> dict[str, Observer | ChannelRange]:
+        """The input's channels too."""
+        return {**super().observers(), "input_observer": self.input_observer}
 
     def calibrate_weights(self, *weights: Tensor) -> None:
         """Keep the channels' ranges."""

@@ -24,7 +24,7 @@ from pyquant.numerics import (
     derive_group_scale,
     derive_weight_scale,
 )
-from pyquant.observers import absmax_weight_scale, mse_weight_scale
+from pyquant.observers import WEIGHT_SCALES, absmax_weight_scale
 
 if TYPE_CHECKING:
     from pyquant.graph.lower import Lowering
@@ -48,7 +48,7 @@ class LinearSite(Site):
     def _new_scale(self) -> Tensor | None:
         """Empty until calibration chooses it; absmax that is not learned has no state: it follows the
         weights."""
-        kept = self.config.weight_observer == "mse" or self.config.weight_quantizer == "lsq"
+        kept = self.config.weight_observer in WEIGHT_SCALES or self.config.weight_quantizer == "lsq"
         return torch.zeros(0, dtype=torch.float32) if kept else None
 
     def _set_scale(self, scale: Tensor | None) -> None:
@@ -105,7 +105,7 @@ class LinearSite(Site):
     def calibrate_weights(self, *weights: Tensor) -> None:
         """Choose the scales that stay: those of least squared error, or what learned ones begin with."""
         if self.weight_scale is not None:
-            choose = mse_weight_scale if self.config.weight_observer == "mse" else absmax_weight_scale
+            choose = WEIGHT_SCALES.get(self.config.weight_observer, absmax_weight_scale)
             bits, group_size = self.config.weight_bits, self.config.group_size
             self._set_scale(choose(weights[0].detach(), bits, group_size=group_size))
 

@@ -1,0 +1,83 @@
+"""finish_calibration: what the observers saw becomes scales."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import fx
+
+from pyquant.errors import CalibrationError
+from pyquant.graph.prepared import Prepared
+from pyquant.graph.values import constant_of
+from pyquant.verbs.observed import check_prepared
+
+__all__ = ["finish_calibration", "set_scales"]
+
+
+def finish_calibration(prepared: Prepared) -> Prepared:
+    """The second half of `calibrate`: choose every scale from what `observe` or `merge_observations` left.
+
+    Parameters
+    ----------
+    prepared : Prepared
+        Changed in place; ends in mode ``quantized``.
+
+    Returns
+    -------
+    Prepared
+        The same object.
+
+    Raises
+    ------
+    CalibrationError
+        A site that no batch reached, or a weight that is not finite. Scales and modes are as before then.
+    """
+    check_prepared("finish_calibration", prepared)
+    set_scales("finish_calibration", prepared)
+    return prepared
+
+
+def set_scales(op: str, prepared: Prepared) -> None:
+    """Scales for every site at once or for none, and mode ``quantized``."""
+    sites = prepared.sites()
+    empty = [name for name, site in sites.items() if site.observer.empty]
+    if empty:
+        more = f" and {len(empty) - 1} more" if len(empty) > 1 else ""
+        what = (
+            "the loss of no batch depends on"
+            if sites[empty[0]].observer.needs_gradient
+            else "no batch reached"
+        )
+        raise CalibrationError(f"{op}: {what} site {empty[0]!r}{more}")
+    with torch.inference_mode(False), torch.no_grad():
+        chosen = [
+            (site, site.observer.qparams(site.output.bits, site.output.symmetric)) for site in sites.values()
+        ]
+        # Weights first: choosing their scales may fail, setting numbers may not.
+        _calibrate_weights(op, prepared)
+        for site, q in chosen:
+            site.output.set(q.scale, q.zero_point)
+            site.mode = "quantized"
+
+
+def _calibrate_weights(op: str, prepared: Prepared) -> None:
+    values: dict[fx.Node, Any] = {}
+    sites = prepared.sites().values()
+    before = [(site, dict(site._buffers), dict(site._parameters)) for site in sites]
+    numbers = [(scale, scale.detach().clone()) for site in sites for scale in site.learned_scales()]
+    try:
+        for node, site in prepared.site_nodes():
+            extras = [a for a in node.args if isinstance(a, fx.Node)]
+            weights = [constant_of(prepared, extra, values) for extra in extras]
+            for extra, weight in zip(extras, weights, strict=True):
+                if site.finite_extras and weight is not None and not bool(torch.isfinite(weight).all()):
+                    raise CalibrationError(f"{op}: site {site.name!r}: {extra.target} is not finite")
+            site.calibrate_weights(*weights)
+    except BaseException:
+        for site, buffers, parameters in before:
+            site._buffers.update(buffers)
+            site._parameters.update(parameters)
+        for scale, value in numbers:
+            scale.copy_(value)
+        raise
