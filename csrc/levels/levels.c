@@ -68,7 +68,8 @@ static void run_range(void *pointer, size_t begin, size_t end, int slot) {
 
 pq_status pq_levels_check(const pq_exec *exec, const char *op, const pq_levels_args *args,
                           const float *x, const void *out, size_t size, const char *out_name) {
-    if (args->channels == 0 || args->inner == 0 || args->scale == NULL) {
+    if ((args->n > 0 && (args->channels == 0 || args->inner == 0)) ||
+        (args->channels > 0 && args->scale == NULL)) {
         return pq_fail(exec, PQ_ERR_VALUE,
                        "%s: expected channels >= 1, inner >= 1 and a scale, got %zu, %zu%s", op,
                        args->channels, args->inner, args->scale == NULL ? " and NULL" : "");

@@ -98,7 +98,7 @@ static void plan(task *t, size_t *items, size_t *cells, size_t *item_elements) {
     const pq_levels_args *a = t->args;
     const bool columns = is_columns(a);
     t->length = a->channels == 1 ? a->n : a->inner;
-    t->outer = t->length == 0 ? 0 : a->n / t->length / a->channels;
+    t->outer = a->n == 0 ? 0 : a->n / t->length / a->channels;
     if (columns) {
         t->group = PQ_LEVELS_ROWS;
         t->cuts = pq_ceil_div(a->channels, TILE);
@@ -135,7 +135,7 @@ static pq_status check(const pq_exec *exec, const char *op, const pq_levels_args
     if (status != PQ_OK) {
         return status;
     }
-    if (!isfinite(factor) || dscale == NULL) {
+    if (!isfinite(factor) || (args->channels > 0 && dscale == NULL)) {
         return pq_fail(exec, PQ_ERR_VALUE, "%s: expected a finite grad_factor and dscale, got %g",
                        op, factor);
     }
@@ -146,7 +146,7 @@ static pq_status check(const pq_exec *exec, const char *op, const pq_levels_args
     }
     size_t period;
     if (!pq_mul_size(args->channels, args->inner, &period) ||
-        (args->channels > 1 && args->n % period != 0)) {
+        (args->n > 0 && args->channels > 1 && args->n % period != 0)) {
         return pq_fail(exec, PQ_ERR_VALUE,
                        "%s: expected n in whole rows of channels * inner, got %zu of %zu * %zu", op,
                        args->n, args->channels, args->inner);

@@ -39,6 +39,13 @@ static void test_by_hand(void) {
     const float one = 0.25F; /* a codebook of one level */
     const pq_levels_args single = {NULL, 9, &scale, 1, 1, &one, NULL, 1};
     CHECK_OK(pq_levels_values(&exec, &single, x, out, mask));
+    const pq_levels_args nothing = {NULL, 0, &scale, 1, 0, levels, thresholds, 3};
+    ds = 7.0F;
+    CHECK_OK(pq_levels_values(&exec, &nothing, NULL, NULL, NULL));
+    CHECK_OK(pq_levels_learned(&exec, &nothing, 1.0, NULL, NULL, NULL, &ds));
+    CHECK(ds == 0.0F);
+    const pq_levels_args no_channel = {NULL, 0, NULL, 0, 3, levels, thresholds, 3};
+    CHECK_OK(pq_levels_learned(&exec, &no_channel, 1.0, NULL, NULL, NULL, NULL));
     CHECK(out[0] == 0.5F && out[8] == 0.5F && mask[0] == 0);
 }
 

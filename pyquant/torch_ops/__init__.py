@@ -9,7 +9,19 @@ with the name of the op first. See ``docs/architecture.md`` for the signatures.
 
 from __future__ import annotations
 
-from . import add, attention, layer_norm, linear, mean, observe, quantize, requantize, softmax_rows, unary
+from . import (
+    add,
+    attention,
+    layer_norm,
+    levels,
+    linear,
+    mean,
+    observe,
+    quantize,
+    requantize,
+    softmax_rows,
+    unary,
+)
 from .observe import HISTOGRAM_BINS, HISTOGRAM_EMPTY, new_histogram, new_minmax
 from .shim import load, shim_loaded, shim_path
 from .unary import FUNCTIONS
@@ -21,6 +33,7 @@ __all__ = [
     "add",
     "attention",
     "layer_norm",
+    "levels",
     "linear",
     "mean",
     "new_histogram",

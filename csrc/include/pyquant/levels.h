@@ -7,7 +7,7 @@
  * | operand    | shape        | rule                                                            |
  * | levels     | [count]      | strictly ascending, |L| <= 2^24, 1 <= count <= 256              |
  * | thresholds | [count - 1]  | strictly ascending, |T| <= 2^24                                 |
- * | scale      | [channels]   | in [2^-100, 2^100]                                              |
+ * | scale      | [channels]   | in [2^-100, 2^100]; channels, inner >= 1 where n > 0            |
  * | x, x_hat   | n floats     | x_hat may be x, else they do not overlap                        |
  * | mask       | (n + 7) / 8  | bit i % 8 of byte i / 8: levels[0] <= v <= levels[count - 1];    |
  * |            |              | the bits behind the last are 0; NULL where nobody wants it       |
