@@ -20,7 +20,7 @@ from pyquant.errors import CalibrationError, CaptureError, CoverageError, Missin
 from pyquant.qparams import QParams, qparams_from_range
 
 if TYPE_CHECKING:
-    from pyquant import costs
+    from pyquant import costs, quantizers
     from pyquant.assignment.assign import assign
     from pyquant.assignment.plan import Plan
     from pyquant.candidates import Candidate
@@ -70,6 +70,7 @@ __all__ = [
     "prepare",
     "qparams_from_range",
     "quantize",
+    "quantizers",
     "report",
     "sensitivity",
     "set_mode",
@@ -92,6 +93,7 @@ _LAZY = {
     "mode": "pyquant.verbs",
     "prepare": "pyquant.verbs",
     "quantize": "pyquant.verbs",
+    "quantizers": "pyquant.quantizers",
     "report": "pyquant.reporting",
     "sensitivity": "pyquant.verbs",
     "set_mode": "pyquant.verbs",

@@ -70,6 +70,7 @@ def levels(
     >>> levels(np.array([0.1, 0.4, 3.0], np.float32), 1.0, [0.25, 0.5, 1.0], [0.375, 0.75]).tolist()
     [0.25, 0.5, 1.0]
     """
-    tables = [np.ascontiguousarray(a, np.float32) for a in (levels, thresholds)]
-    scales = np.ascontiguousarray(scale, np.float32).reshape(-1)
-    return _C.levels(dense(x), scales, *tables, axis=axis, codes=codes, threads=threads)
+    scales, table, limits = (
+        np.ascontiguousarray(part, np.float32).reshape(-1) for part in (scale, levels, thresholds)
+    )
+    return _C.levels(dense(x), scales, table, limits, axis=axis, codes=codes, threads=threads)

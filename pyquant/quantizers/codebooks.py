@@ -18,6 +18,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +35,7 @@ __all__ = [
 ]
 
 _BITS = 160  # all of a float32's: its least is 2**-149
+_LARGEST = 24  # levels and thresholds are at most 2**24 (levels.h)
 _SMALLEST = 126  # levels are at least 2**-126
 
 
@@ -70,13 +73,13 @@ def _check_bits(name: str, bits: int) -> None:
         raise ValueError(f"{name}: expected bits in [2, 8], got {bits}")
 
 
-def _root(n: int, d: int) -> int:
-    """``floor(n ** (1/d))`` for n >= 0: Newton's iteration from above, in integers."""
-    if d == 1 or n < 2:
+def _root(n: int, d: int, start: int) -> int:
+    """``floor(n ** (1/d))`` by Newton's iteration in integers from `start`, which is not below it."""
+    if d == 1:
         return n
     if d % 2 == 0:
-        return _root(math.isqrt(n), d // 2)  # a floor of a root of a floor is the floor of the root
-    x = 1 << -(-n.bit_length() // d)
+        return _root(math.isqrt(n), d // 2, start)  # a floor of a root of a floor is the floor of the root
+    x = start
     while True:
         y = ((d - 1) * x + n // x ** (d - 1)) // d
         if y >= x:
@@ -84,52 +87,81 @@ def _root(n: int, d: int) -> int:
         x = y
 
 
-def _power(exponent: Fraction, bits: int) -> tuple[int, bool]:
-    """``floor(2**exponent * 2**bits)``, and whether that is exact."""
-    p, d = exponent.numerator + bits * exponent.denominator, exponent.denominator
-    whole, rest = divmod(p, d)
+def _of_halvings(rest: int, d: int, bits: int) -> tuple[int, int]:
+    """Bounds of ``2**(rest/d) * 2**bits`` for d a power of two: a product of repeated square roots."""
+    root, product, factors = 2 << bits, 1 << bits, 0
+    while d > 1:
+        d //= 2
+        root = math.isqrt(root << bits)
+        if rest & d:
+            product, factors = (product * root) >> bits, factors + 1
+    # Each root lacks less than 2 units (half of what the one before lacks, and its own floor). A
+    # product lacks less than 5 more than root times what its factor lacked; all roots together
+    # are below 2, so that nothing grows beyond 2 * 5 units a factor.
+    return product, product + 16 * factors + 1
+
+
+@lru_cache(maxsize=8192)
+def _fraction(rest: int, d: int) -> int:
+    """``floor(2**(rest/d) * 2**(_BITS + _LARGEST))`` for 0 < rest < d, which is never exact."""
+    wanted = _BITS + _LARGEST
+    if d & (d - 1) == 0:
+        guard = 64
+        while True:
+            low, high = (bound >> guard for bound in _of_halvings(rest, d, wanted + guard))
+            if low == high:
+                return low
+            guard *= 2
+    # The float is good to some units of 2**-52, so that 2**-40 more is above the root.
+    start = math.ceil(math.ldexp(2.0 ** (rest / d) * (1 + 2.0**-40), 52)) << wanted - 52
+    return _root(1 << rest + wanted * d, d, start)
+
+
+def _power(exponent: Fraction) -> tuple[int, bool]:
+    """``floor(2**exponent * 2**_BITS)`` for an exponent up to _LARGEST, and whether that is exact."""
+    whole = math.floor(exponent)
+    rest = exponent - whole
     if rest == 0:
-        return (1 << whole, True) if whole >= 0 else (0, False)
-    # 2**(whole + rest/d): a few bits more than wanted are never needed, the floor is exact
-    return _root(1 << p, d) if p >= 0 else 0, False
+        return (1 << whole + _BITS, True) if whole >= -_BITS else (0, False)
+    return _fraction(rest.numerator, rest.denominator) >> _LARGEST - whole, False
 
 
-def _nearest(value: Fraction) -> np.float32:
-    """The nearest float32, ties to even; for numbers that a float64 holds within an ulp of 2**-29."""
+def _nearest(value: Fraction) -> float:
+    """The nearest float32, ties to even, subnormal ones included; a float holds it."""
     if value == 0:
-        return np.float32(0)
+        return 0.0
     numerator, denominator = abs(value.numerator), value.denominator
     exponent = max(numerator.bit_length() - denominator.bit_length() - 24, -149)
     shifted = Fraction(numerator, denominator) / Fraction(2) ** exponent
     exponent += max(0, math.floor(shifted).bit_length() - 24)
     mantissa = round(Fraction(numerator, denominator) / Fraction(2) ** exponent)  # half to even
-    return np.float32(math.copysign(math.ldexp(mantissa, exponent), value))
+    return math.copysign(math.ldexp(mantissa, exponent), value)
 
 
-def _least_above(value: Fraction, *, strictly: bool) -> np.float32:
+def _least_above(value: Fraction, *, strictly: bool) -> float:
     """The least float32 that is ``>= value``, or ``> value``."""
     t = _nearest(value)
-    exact = Fraction(float(t))
+    exact = Fraction(t)
     if exact < value or (strictly and exact == value):
-        t = np.nextafter(t, np.float32(np.inf))
+        return float(np.nextafter(np.float32(t), np.float32(np.inf)))
     return t
 
 
-def _power_level(exponent: Fraction) -> np.float32:
+def _power_level(exponent: Fraction) -> float:
     """The nearest float32 to ``2**exponent >= 2**-126``; ties do not occur for irrational numbers."""
-    floor, exact = _power(exponent, _BITS)
+    floor, exact = _power(exponent)
     # One more bit says "a little more than the floor", so that nothing looks like a tie.
     return _nearest(Fraction(2 * floor + (not exact), 2 ** (_BITS + 1)))
 
 
-def _power_threshold(exponent: Fraction, shift: Fraction, *, up: bool) -> np.float32:
+def _power_threshold(exponent: Fraction, shift: Fraction, *, up: bool) -> float:
     """The least float32 v with ``v + shift >= 2**exponent``; where `up` is False, ``>`` at equality."""
-    floor, exact = _power(exponent, _BITS)
+    floor, exact = _power(exponent)
     bound = Fraction(floor, 2**_BITS) - shift
     return _least_above(bound, strictly=not (exact and up))
 
 
-def _make(levels: list[np.float32], thresholds: list[np.float32]) -> Codebook:
+def _make(levels: list[float], thresholds: list[float]) -> Codebook:
     return Codebook(levels=np.array(levels, np.float32), thresholds=np.array(thresholds, np.float32))
 
 
@@ -144,7 +176,7 @@ def logarithmic(bits: int, numerator: int, denominator: int) -> Codebook:
     bits : int
         2 to 8.
     numerator, denominator : int
-        q and r, both in [1, 512].
+        q and r, both in [1, 256].
 
     Raises
     ------
@@ -158,8 +190,8 @@ def logarithmic(bits: int, numerator: int, denominator: int) -> Codebook:
     """
     _check_bits("logarithmic", bits)
     for name, value in (("numerator", numerator), ("denominator", denominator)):
-        if not 1 <= value <= 512:
-            raise ValueError(f"logarithmic: expected {name} in [1, 512], got {value}")
+        if not 1 <= value <= 256:
+            raise ValueError(f"logarithmic: expected {name} in [1, 256], got {value}")
     step = Fraction(numerator, denominator)
     count = min(1 << bits, math.floor(_SMALLEST / step) + 1)
     ks = range(count - 1, -1, -1)
@@ -238,32 +270,32 @@ def shift_uniform_log2(bits: int, eta: float, step: Fraction, zero: int, *, powe
     if not -65536 <= zero <= 65536:
         raise ValueError(f"{op}: expected zero in [-65536, 65536], got {zero}")
     shift = Fraction(float(np.float32(eta)))
-    levels: list[np.float32] = []
-    thresholds: list[np.float32] = []
+    levels: list[float] = []
+    thresholds: list[float] = []
     for q in range((1 << bits) - 1, -1, -1):
         y = step * (q - zero)
         if not -24 <= y <= _SMALLEST:
             continue  # beyond 2**24, or beyond what float32 tells from eta
-        level = max(_shifted_level(Fraction(-round(y)) if powers else -y, shift), np.float32(0))
-        at = _power_threshold(-(y + step / 2), shift, up=q % 2 == 0)
+        level = max(_shifted_level(Fraction(-round(y)) if powers else -y, shift), 0.0)
+        at = _power_threshold(-(y + step / 2), shift, up=(q - zero) % 2 == 0)
         if levels and level <= levels[-1]:
             continue
         if levels:
             thresholds.append(at)
         levels.append(level)
-    if not levels or any(b <= a for a, b in zip(thresholds, thresholds[1:], strict=False)):
+    if not levels or any(b <= a for a, b in pairwise(thresholds)):
         raise ValueError(f"{op}: expected a grid that float32 resolves, got step {step}, zero {zero}")
     return _make(levels, thresholds)
 
 
-def _shifted_level(exponent: Fraction, shift: Fraction) -> np.float32:
-    floor, exact = _power(exponent, _BITS)
+def _shifted_level(exponent: Fraction, shift: Fraction) -> float:
+    floor, exact = _power(exponent)
     return _nearest(Fraction(2 * floor + (not exact), 2 ** (_BITS + 1)) - shift)
 
 
 def _integers(levels: list[int], thresholds: list[tuple[Fraction, bool]]) -> Codebook:
     return _make(
-        [np.float32(level) for level in levels],
+        [float(level) for level in levels],
         [_least_above(value, strictly=not up) for value, up in thresholds],
     )
 
@@ -279,7 +311,8 @@ def twin_softmax(bits: int, ratio: int) -> Codebook:
 
     ``[0, 2**(bits-1) d)`` in steps of d, and from there in steps of ``2**ratio d``: one bit says which,
     ``bits - 1`` count the steps, halves to even. The coarse codes that lie inside the fine range are
-    never used, so there are fewer than ``2**bits`` levels.
+    never used, so there are fewer than ``2**bits`` levels. Where the fine range ends below half a coarse
+    step (ratio >= bits), what lies between keeps the last fine level: the equation would round it to 0.
 
     Parameters
     ----------

@@ -33,7 +33,8 @@ def memory_order(x: Tensor) -> list[int]:
     axes = list(range(x.dim()))
     if x.is_contiguous():
         return axes
-    order = sorted(axes, key=lambda d: -x.stride(d))
+    strides = x.stride()
+    order = sorted(axes, key=lambda d: -strides[d])
     return order if x.permute(order).is_contiguous() else axes
 
 
@@ -303,8 +304,8 @@ def _sum_runs(terms: Tensor) -> Tensor:
 def _sum_columns(terms: Tensor) -> Tensor:
     """The same where a channel is a column."""
     total = terms.new_zeros(terms.shape[1], dtype=torch.float64)
-    for rows in terms[..., 0].split(_ROWS):
-        total = total + _in_order(rows).double()
+    for first in range(0, terms.shape[0], _ROWS):
+        total = total + _in_order(terms[first : first + _ROWS, :, 0]).double()
     return total
 
 

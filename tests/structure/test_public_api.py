@@ -8,7 +8,7 @@ PUBLIC = """
 CalibrationError Candidate CaptureError Coverage CoverageError CoverageRow HybridModel IntegerModel
 MissingTorchError Output Plan Prepared ProgramBuilder ProgramError QParams QuantConfig SensitivityTable
 SiteConfig __version__ assign calibrate compare convert costs evaluate metrics mode numerics ops prepare
-qparams_from_range quantize report sensitivity set_mode
+qparams_from_range quantize quantizers report sensitivity set_mode
 """
 
 
