@@ -104,7 +104,8 @@ INLINE bool values_by(const pq_levels_book *book, search by, size_t begin, size_
         _mm256_storeu_ps(x_hat + i, _mm256_mul_ps(level, s));
     }
     nan |= _mm256_movemask_ps(unordered) != 0;
-    return nan | pq_level_values(book, i, end, begin, x, scale, step, x_hat, mask);
+    nan |= pq_level_values(book, i, end, begin, x, scale, step, x_hat, mask);
+    return nan;
 }
 
 static bool values(const pq_levels_book *book, size_t begin, size_t end, const float *x,
@@ -136,8 +137,8 @@ static bool codes(const pq_levels_book *book, size_t begin, size_t end, const fl
         unordered = unordered_or(unordered, v);
         store_bytes(out + i, code_of(&t, by, v));
     }
-    return (_mm256_movemask_ps(unordered) != 0) |
-           pq_level_codes(book, i, end, begin, x, scale, step, out);
+    const bool nan = pq_level_codes(book, i, end, begin, x, scale, step, out);
+    return nan || _mm256_movemask_ps(unordered) != 0;
 }
 
 static void straight(size_t begin, size_t end, const float *g, const uint8_t *mask, float *dx) {
@@ -197,8 +198,8 @@ INLINE bool row_by(const pq_levels_book *book, search by, size_t n, const float 
         const __m256 term = terms(&t, by, v, _mm256_loadu_ps(g + i), dx + i);
         _mm256_storeu_ps(sums + i, _mm256_add_ps(_mm256_loadu_ps(sums + i), term));
     }
-    return (_mm256_movemask_ps(unordered) != 0) |
-           pq_level_learned_row(book, i, n, x, g, scale, dx, sums);
+    const bool nan = pq_level_learned_row(book, i, n, x, g, scale, dx, sums);
+    return nan || _mm256_movemask_ps(unordered) != 0;
 }
 
 static bool learned_run(const pq_levels_book *book, size_t n, const float *x, const float *g,

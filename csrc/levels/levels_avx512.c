@@ -96,7 +96,8 @@ INLINE bool values_by(const pq_levels_book *book, search by, size_t begin, size_
         _mm512_storeu_ps(x_hat + i, _mm512_mul_ps(level, s));
     }
     nan |= unordered != 0;
-    return nan | pq_level_values(book, i, end, begin, x, scale, step, x_hat, mask);
+    nan |= pq_level_values(book, i, end, begin, x, scale, step, x_hat, mask);
+    return nan;
 }
 
 static bool values(const pq_levels_book *book, size_t begin, size_t end, const float *x,
@@ -122,7 +123,8 @@ static bool codes(const pq_levels_book *book, size_t begin, size_t end, const fl
         unordered = (__mmask16)(unordered | _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q));
         _mm512_mask_cvtepi32_storeu_epi8(out + i, 0xffff, code_of(&t, by, v));
     }
-    return (unordered != 0) | pq_level_codes(book, i, end, begin, x, scale, step, out);
+    const bool nan = pq_level_codes(book, i, end, begin, x, scale, step, out);
+    return nan || unordered != 0;
 }
 
 static void straight(size_t begin, size_t end, const float *g, const uint8_t *mask, float *dx) {

@@ -191,7 +191,7 @@ class Quantizer(nn.Module):
             with torch.no_grad():
                 parameters = self.choose(self.view(self.check(x).float()))
         else:
-            if not bool(self.initialized):
+            if not torch.compiler.is_compiling() and not bool(self.initialized):
                 raise RuntimeError(f"{self.name}: expected initialize(x) before the first forward")
             parameters = {part: getattr(self, part) for part in (*self.learned, *self.state)}
         return view.back(self.simulate(view, parameters)).to(x.dtype)

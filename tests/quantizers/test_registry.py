@@ -251,3 +251,21 @@ else:
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_compiled_as_one_graph(name: str) -> None:
+    """aot_eager runs the traced forward and backward graphs: what a code generator is given."""
+    torch.compiler.reset()  # all share one forward, which is traced for few classes in one process
+    x = data(3, 40)
+    results = []
+    for compiled in (False, True):
+        quantizer = ready(f"{name}(bits=4)", x)
+        run = torch.compile(quantizer, fullgraph=True, backend="aot_eager") if compiled else quantizer
+        leaf = x.clone().requires_grad_()
+        y = run(leaf)
+        y.square().sum().backward()
+        assert leaf.grad is not None
+        results.append([y.detach(), leaf.grad, *(p.grad for p in quantizer.parameters())])
+    for eager, traced in zip(*results, strict=True):
+        assert torch.equal(eager, traced)

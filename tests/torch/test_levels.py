@@ -141,7 +141,9 @@ def test_gradients_against_float64() -> None:
         assert s.grad is not None
         assert leaf.grad is not None
         assert torch.equal(leaf.grad, torch.where(inside, grad, 0.0))
-        assert ((s.grad - 0.5 * total.reshape(scale.shape)).abs() <= 4e-6 * bound.reshape(scale.shape)).all()
+        assert (
+            (s.grad - 0.5 * total.reshape(scale.shape)).abs() <= 7.8e-6 * bound.reshape(scale.shape)
+        ).all()
         straight = x.clone().requires_grad_()
         torch.ops.pyquant.fake_levels(straight, scale, table, thresholds, axis)[0].backward(grad)
         assert straight.grad is not None
