@@ -116,6 +116,9 @@ def test_values_and_mask_against_numpy() -> None:
         assert np.array_equal(ops.levels(x.numpy(), scale.reshape(-1), table, thresholds, axis=axis), want)
         codes = ops.levels(x.numpy(), scale.reshape(-1), table, thresholds, axis=axis, codes=True)
         assert codes.dtype == np.uint8
+        assert np.array_equal(
+            ops.levels(x.numpy(), scale.reshape(-1), table, thresholds, axis=axis, threads=3), want
+        )
         assert np.array_equal(codes, code)
 
 
