@@ -293,6 +293,15 @@ def fake_quantize(
     out: _Array | None = None,
     threads: int | None = None,
 ) -> NDArray[np.float32]: ...
+def levels(
+    x: _Array,
+    scale: NDArray[np.float32],
+    levels: NDArray[np.float32],
+    thresholds: NDArray[np.float32],
+    axis: int | None = None,
+    codes: bool = False,
+    threads: int | None = None,
+) -> NDArray[np.float32] | NDArray[np.uint8]: ...
 def observe_minmax(
     x: _Array,
     minimum: NDArray[np.float32],

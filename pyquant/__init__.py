@@ -20,7 +20,7 @@ from pyquant.errors import CalibrationError, CaptureError, CoverageError, Missin
 from pyquant.qparams import QParams, qparams_from_range
 
 if TYPE_CHECKING:
-    from pyquant import costs
+    from pyquant import costs, quantizers
     from pyquant.assignment.assign import assign
     from pyquant.assignment.plan import Plan
     from pyquant.candidates import Candidate
@@ -83,6 +83,7 @@ __all__ = [
     "prepare",
     "qparams_from_range",
     "quantize",
+    "quantizers",
     "report",
     "save_observations",
     "sensitivity",
@@ -113,6 +114,7 @@ _LAZY = {
     "param_groups": "pyquant.training",
     "prepare": "pyquant.verbs",
     "quantize": "pyquant.verbs",
+    "quantizers": "pyquant.quantizers",
     "report": "pyquant.reporting",
     "save_observations": "pyquant.verbs",
     "sensitivity": "pyquant.verbs",

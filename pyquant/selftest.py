@@ -286,6 +286,17 @@ def _quantize_channels(seed: int) -> Case:
     return Case("quantize_f32", "quantize", "43 channels", arrays, {**_clamp("int8", 2), "axis": 1})
 
 
+def _levels(seed: int, count: int, size: int) -> Case:
+    """Octaves of both signs, thresholds at 3/4, which are exact; scales of 3/8 and 1/2 for two columns."""
+    half = 2.0 ** (np.arange(count // 2) - count // 2 + 6)
+    table = np.concatenate([-half[::-1], half]).astype(np.float32)
+    arrays = {"x": _floats(seed, 2 * size).reshape(size, 2), "scale": np.array([0.375, 0.5], np.float32)}
+    outer = table * np.float32(0.75)
+    limits = np.concatenate([outer[: count // 2 - 1], np.zeros(1, np.float32), outer[count // 2 + 1 :]])
+    arrays |= {"levels": table, "thresholds": limits}
+    return Case("levels", "levels", f"{count} levels", arrays, {"axis": 1})
+
+
 def _cases() -> Iterator[Case]:
     for i, dtype in enumerate(("int8", "int16", "int32")):
         yield _gemm(10 + 10 * i, 13, 130, 70, dtype)
@@ -334,6 +345,8 @@ def _cases() -> Iterator[Case]:
     yield _quantize(241, "int8", 0.37)
     yield _quantize(242, "int16", 0.003)
     yield _quantize_channels(243)
+    yield _levels(244, 16, 100)
+    yield _levels(246, 90, 1100)
     yield Case("observe_minmax", "observe", "501 elements", {"x": _floats(250, 501)})
     columns = {"x": _floats(251, 5 * 43).reshape(5, 43)}
     yield Case("observe_minmax", "observe", "43 channels", columns, {"axis": 1})
@@ -400,6 +413,10 @@ def _call_quantize(arrays: dict[str, Any], numbers: dict[str, Any]) -> tuple[Arr
     return q, back, fake
 
 
+def _call_levels(arrays: dict[str, Any], numbers: dict[str, Any]) -> tuple[Array, ...]:
+    return tuple(_C.levels(**arrays, **numbers, codes=codes, threads=1) for codes in (False, True))
+
+
 def _call_observe(arrays: dict[str, Any], numbers: dict[str, Any]) -> tuple[Array, ...]:
     x, axis = arrays["x"], numbers.get("axis")
     count = 1 if axis is None else x.shape[axis]
@@ -436,6 +453,7 @@ _CALLS: dict[str, Callable[[dict[str, Any], dict[str, Any]], tuple[Array, ...]]]
     "mean": lambda arrays, numbers: (_C.mean(**arrays, **numbers, threads=1),),
     "transpose": _call_transpose,
     "quantize": _call_quantize,
+    "levels": _call_levels,
     "observe": _call_observe,
     "histogram": _call_histogram,
     "metrics": _call_metrics,

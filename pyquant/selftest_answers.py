@@ -72,6 +72,8 @@ ANSWERS: dict[str, str] = {
     "quantize_f32: int8 in steps of 0.37": "68e1cfc60bb59bbc9b77e008ada20c25",
     "quantize_f32: int16 in steps of 0.003": "81b6933c0e70ed6c4e2ffd336f8f1db4",
     "quantize_f32: 43 channels": "a455a42cc010f0c39dad1db899747994",
+    "levels: 16 levels": "71a874b01524452cb27ffb820a183e48",
+    "levels: 90 levels": "7ac358290c5e7be64a6974db8f6291f3",
     "observe_minmax: 501 elements": "f0e8ba6f288f16096fd245f80238c6ad",
     "observe_minmax: 43 channels": "25d1282ced71f588d29a523e464305dd",
     "observe_histogram: 1741 growing elements": "f61d9668385a1a96da965724ad47f7f7",

@@ -183,6 +183,7 @@ extern PyMethodDef pq_layernorm_methods[];
 extern PyMethodDef pq_softmax_rows_methods[];
 extern PyMethodDef pq_layout_methods[];
 extern PyMethodDef pq_quantize_methods[];
+extern PyMethodDef pq_levels_methods[];
 extern PyMethodDef pq_observe_methods[];
 extern PyMethodDef pq_metrics_methods[];
 extern PyMethodDef pq_derive_methods[];

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include <torch/csrc/stable/library.h>
@@ -19,6 +20,7 @@ extern "C" {
 #include "pyquant/cpu.h"
 #include "pyquant/exec.h"
 #include "pyquant/gemm_s8s4.h"
+#include "pyquant/levels.h"
 #include "pyquant/observe.h"
 #include "pyquant/quantize.h"
 #include "pyquant/sim.h"
@@ -115,6 +117,15 @@ Tensor mean(const Tensor &x, const Tensor &x_scale, const Tensor &x_zero_point, 
             const Tensor &y_zero_point, int64_t y_quant_min, int64_t y_quant_max);
 void observe_minmax(const Tensor &x, const Tensor &minimum, const Tensor &maximum);
 void observe_histogram(const Tensor &x, const Tensor &counts, const Tensor &meta);
+std::tuple<Tensor, Tensor> fake_levels(const Tensor &x, const Tensor &scale, const Tensor &levels,
+                                       const Tensor &thresholds, std::optional<int64_t> axis);
+Tensor fake_levels_backward(const Tensor &grad, const Tensor &mask, const Shape &order);
+Tensor fake_levels_learned(const Tensor &x, const Tensor &scale, const Tensor &levels,
+                           const Tensor &thresholds, std::optional<int64_t> axis,
+                           double grad_factor);
+std::tuple<Tensor, Tensor> fake_levels_learned_backward(
+    const Tensor &grad, const Tensor &x, const Tensor &scale, const Tensor &levels,
+    const Tensor &thresholds, std::optional<int64_t> axis, double grad_factor);
 
 } // namespace pyquant
 

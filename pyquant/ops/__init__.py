@@ -30,6 +30,7 @@ from pyquant.ops.attend import AttentionTrace, attention, attention_online64, at
 from pyquant.ops.boundary import Histogram, dequantize, fake_quantize, minmax, quantize
 from pyquant.ops.elementwise import add, layernorm, mean, requantize, softmax, table
 from pyquant.ops.layout import concat, copy, gather
+from pyquant.ops.levels import levels
 from pyquant.ops.linear import (
     PackedWeights,
     gemm,
@@ -56,6 +57,7 @@ __all__ = [
     "gemm",
     "gemm_s8s4",
     "layernorm",
+    "levels",
     "mean",
     "minmax",
     "pack_gemm",

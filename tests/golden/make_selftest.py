@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.spec import derive, functions, layout, metrics, numbers, observe
+from tests.spec import derive, functions, layout, levels, metrics, numbers, observe
 from tests.spec.arrays import expected
 from tests.spec.cases import Case
 from tests.spec.numbers import Affine
@@ -47,6 +47,15 @@ def counted(case: Any) -> tuple[np.ndarray, ...]:
     return np.array(seen.counts, np.int64), np.array(meta)
 
 
+def on_levels(case: Any) -> tuple[np.ndarray, ...]:
+    x, scale = case.arrays["x"], case.arrays["scale"].tolist()  # one a column
+    table, limits = case.arrays["levels"].tolist(), case.arrays["thresholds"].tolist()
+    cells = [(float(v), scale[i % len(scale)]) for i, v in enumerate(x.flat)]
+    values = [levels.value(v, s, table, limits) for v, s in cells]
+    codes = [levels.code(v, s, limits) for v, s in cells]
+    return np.array(values, np.float32).reshape(x.shape), np.array(codes, np.uint8).reshape(x.shape)
+
+
 def measured(case: Any) -> tuple[np.ndarray, ...]:
     x, y = (case.arrays[name].tolist() for name in "xy")
     if "scale" in case.arrays:
@@ -59,6 +68,8 @@ def outputs(case: Any) -> tuple[np.ndarray, ...]:
     """What the specification makes of a case."""
     if case.op == "quantize":
         return quantized(case)
+    if case.op == "levels":
+        return on_levels(case)
     if case.op == "observe":
         return observed(case)
     if case.op == "histogram":

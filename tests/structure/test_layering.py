@@ -48,7 +48,7 @@ PYTHON_LAYERS = [
     },
     {"engine"},
     {"torch_ops"},
-    {"graph", "observers", "batches", "scoring"},
+    {"graph", "observers", "quantizers", "batches", "scoring"},
     {"verbs", "costs", "assignment"},
     {"training"},
     {"reporting", "cli"},

@@ -9,7 +9,7 @@ CalibrationError Candidate CaptureError Coverage CoverageError CoverageRow Disti
 IntegerModel MissingTorchError Output Phase Plan Prepared ProgramBuilder ProgramError QParams QuantConfig
 Schedule SensitivityTable SiteConfig __version__ assign calibrate compare convert costs evaluate
 finish_calibration merge_observations metrics mode numerics observe ops param_groups prepare
-qparams_from_range quantize report save_observations sensitivity set_mode
+qparams_from_range quantize quantizers report save_observations sensitivity set_mode
 """
 
 
