@@ -28,4 +28,4 @@ PQ_CLANG_FLAGS_neondot = -mllvm -enable-misched=false
 # -Wno-psabi: 64-byte vectors passed without AVX-512 have an ABI of their own, which matters only between objects.
 PQ_FLAGS_simde = -mavx2 -DPQ_SIMDE -Wno-psabi -O1
 
-PQ_FAMILIES = core gemm softmax attention layernorm elementwise unary layout quantize levels derive observe metrics sim engine
+PQ_FAMILIES = core gemm softmax attention layernorm elementwise unary layout quantize levels derive observe metrics fake sim engine

@@ -10,6 +10,8 @@ STABLE_TORCH_LIBRARY_IMPL(pyquant, CPU, m) {
     m.impl("unary", TORCH_BOX(&pyquant::unary));
     m.impl("add", TORCH_BOX(&pyquant::add));
     m.impl("mean", TORCH_BOX(&pyquant::mean));
+    m.impl("edge_backward", TORCH_BOX(&pyquant::edge_backward));
+    m.impl("edge_backward_learned", TORCH_BOX(&pyquant::edge_backward_learned));
     m.impl("observe_minmax", TORCH_BOX(&pyquant::observe_minmax));
     m.impl("observe_histogram", TORCH_BOX(&pyquant::observe_histogram));
     m.impl("fake_levels", TORCH_BOX(&pyquant::fake_levels));

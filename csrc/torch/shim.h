@@ -19,6 +19,7 @@
 extern "C" {
 #include "pyquant/cpu.h"
 #include "pyquant/exec.h"
+#include "pyquant/fake.h"
 #include "pyquant/gemm_s8s4.h"
 #include "pyquant/levels.h"
 #include "pyquant/observe.h"
@@ -115,6 +116,12 @@ Tensor add(const Tensor &a, const Tensor &a_scale, const Tensor &a_zero_point, i
 Tensor mean(const Tensor &x, const Tensor &x_scale, const Tensor &x_zero_point, int64_t x_quant_min,
             int64_t x_quant_max, const Shape &dim, bool keepdim, const Tensor &y_scale,
             const Tensor &y_zero_point, int64_t y_quant_min, int64_t y_quant_max);
+Tensor edge_backward(const Tensor &grad, const Tensor &y, const Tensor &scale,
+                     const Tensor &zero_point, int64_t quant_min, int64_t quant_max);
+std::tuple<Tensor, Tensor> edge_backward_learned(const Tensor &grad, const Tensor &real,
+                                                 const Tensor &y, const Tensor &scale,
+                                                 const Tensor &zero_point, int64_t quant_min,
+                                                 int64_t quant_max);
 void observe_minmax(const Tensor &x, const Tensor &minimum, const Tensor &maximum);
 void observe_histogram(const Tensor &x, const Tensor &counts, const Tensor &meta);
 std::tuple<Tensor, Tensor> fake_levels(const Tensor &x, const Tensor &scale, const Tensor &levels,

@@ -12,6 +12,7 @@ from __future__ import annotations
 from . import (
     add,
     attention,
+    edge,
     layer_norm,
     levels,
     linear,
@@ -33,6 +34,7 @@ __all__ = [
     "HISTOGRAM_EMPTY",
     "add",
     "attention",
+    "edge",
     "layer_norm",
     "levels",
     "linear",

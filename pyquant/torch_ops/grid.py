@@ -183,9 +183,9 @@ def output_gradient(
 
         d y / d scale = q - v   where low < v < high,   low where v <= low,   high where v >= high
 
-    summed over the elements with `grad`, and multiplied by 1 / sqrt(count * max(-low, high)). `count` is the
-    number of elements of one sample (of index 0), so that neither the batch nor how it is split over
-    processes changes the step of a scale.
+    summed over the elements with `grad` (``fake.h`` has the order), and multiplied by
+    1 / sqrt(count * max(-low, high)). `count` is the number of elements of one sample (of index 0), so that
+    neither the batch nor how it is split over processes changes the step of a scale.
 
     Parameters
     ----------
@@ -202,15 +202,10 @@ def output_gradient(
     ----------
     .. [1] Esser et al., Learned Step Size Quantization, arXiv 1902.08153.
     """
-    low = (edge.quant_min - edge.zero_point).to(torch.float32)
-    high = (edge.quant_max - edge.zero_point).to(torch.float32)
     if not learn:
-        inside = torch.logical_and(y > low * edge.scale, y < high * edge.scale)
-        return torch.where(inside, grad, 0.0), (None, None, None, None)
-    v = real() / edge.scale
-    inside = torch.logical_and(v > low, v < high)
-    steps = torch.where(inside, y / edge.scale - v, torch.clamp(v, low, high))
+        return torch.ops.pyquant.edge_backward(grad, y, *edge), (None, None, None, None)
+    masked, total = torch.ops.pyquant.edge_backward_learned(grad, real(), y, *edge)
     per_sample = y.numel() / max(y.shape[0], 1) if y.dim() > 0 else 1
-    factor = 1.0 / math.sqrt(max(per_sample, 1.0) * float(torch.maximum(-low, high)))
-    grad_scale = (torch.sum(grad * steps, dtype=torch.float64) * factor).to(torch.float32)
-    return torch.where(inside, grad, 0.0), (grad_scale, None, None, None)
+    largest = torch.maximum(edge.zero_point - edge.quant_min, edge.quant_max - edge.zero_point)
+    factor = 1.0 / math.sqrt(max(per_sample, 1.0) * float(largest))
+    return masked, ((total * factor).to(torch.float32), None, None, None)

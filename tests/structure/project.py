@@ -12,7 +12,7 @@ CSRC = ROOT / "csrc"
 PACKAGE = ROOT / "pyquant"
 
 INTEGER_FAMILIES = ("gemm", "softmax", "attention", "layernorm", "elementwise", "unary", "layout", "engine")
-FLOAT_FAMILIES = ("quantize", "levels", "derive", "observe", "metrics")
+FLOAT_FAMILIES = ("quantize", "levels", "derive", "observe", "metrics", "fake")
 ISAS = ("ref", "avx2", "avx512", "avx512vnni", "neon", "neondot")
 
 
