@@ -284,6 +284,84 @@ static void test_variants(pq_isa isa) {
     }
 }
 
+/* The vectors of Random123's kat_vectors. */
+static void test_philox(void) {
+    static const uint32_t in[3][6] = {
+        {0, 0, 0, 0, 0, 0},
+        {0xffffffff, 0xffffffff, 0xffffffff, 0xffffffff, 0xffffffff, 0xffffffff},
+        {0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344, 0xa4093822, 0x299f31d0}};
+    static const uint32_t want[3][4] = {{0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8},
+                                        {0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd},
+                                        {0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}};
+    for (int i = 0; i < 3; i++) {
+        uint32_t words[4];
+        pq_philox4x32(in[i], in[i] + 4, words);
+        CHECK_SAME(words, want[i], sizeof words);
+    }
+}
+
+static void test_stochastic(void) {
+    pq_exec exec = pq_exec_serial(message, sizeof message);
+    pq_exec split = split_exec(&split_state, message, sizeof message);
+    for (size_t round = 0; round < 2 * sizeof shapes / sizeof shapes[0]; round++) {
+        const size_t *s = shapes[round / 2], n = s[0] * s[1] * s[2];
+        const pq_fake_args args = make_args(n, s[1], s[2], (int)round);
+        fill(n, &args);
+        const uint64_t key = check_random(&seed);
+        CHECK_OK(pq_fake_stochastic(&split, &args, key, x_data, out_a));
+        CHECK_OK(pq_fake_stochastic(&exec, &args, key, x_data, out_b));
+        CHECK_SAME(out_a, out_b, n * sizeof *out_a);
+        bool good = true;
+        for (size_t i = 0; i < n; i++) {
+            const size_t c = i / args.inner % args.channels;
+            const int32_t z = zeros[args.zero_points == 1 ? 0 : c];
+            const double low = args.quant_min - z, high = args.quant_max - z;
+            const uint32_t counter[4] = {(uint32_t)(i / 4), 0, 0, 0};
+            const uint32_t keys[2] = {(uint32_t)key, (uint32_t)(key >> 32)};
+            uint32_t words[4];
+            pq_philox4x32(counter, keys, words);
+            const double v =
+                fmin(fmax((double)(x_data[i] / scales[c]), low - 1.0), high + 1.0);
+            const float moved = (float)v + (float)(words[i % 4] >> 8) * 0x1p-24f;
+            const float want = (float)fmin(fmax(floor((double)moved), low), high) * scales[c] + 0.0f;
+            good &= memcmp(&want, &out_a[i], sizeof want) == 0;
+        }
+        CHECK(good);
+    }
+    const float scale = 1.0f;
+    const int32_t zero = 0;
+    const pq_fake_args args = {MAX, 1, 1, &scale, &zero, 1, -8, 7};
+    for (int i = 0; i < MAX; i++) {
+        x_data[i] = 2.25f;
+    }
+    CHECK_OK(pq_fake_stochastic(&exec, &args, 7, x_data, out_a));
+    double mean = 0;
+    for (int i = 0; i < MAX; i++) {
+        CHECK(out_a[i] == 2.0f || out_a[i] == 3.0f);
+        mean += (double)out_a[i] / MAX;
+    }
+    CHECK(fabs(mean - 2.25) < 5 * sqrt(0.25 * 0.75 / MAX)); /* five standard deviations */
+    x_data[5] = NAN;
+    CHECK_STATUS(pq_fake_stochastic(&exec, &args, 7, x_data, out_a), PQ_ERR_NAN);
+}
+
+static void test_power_of_two(void) {
+    pq_exec exec = pq_exec_serial(message, sizeof message);
+    const float middle = 1.41421354f; /* the float below sqrt 2; the next is above */
+    const float in[6] = {1.0f, middle, nextafterf(middle, 2), 3.0f * 0x1p-90f, 0x1p100f, 0x1p-100f};
+    const float want[6] = {1.0f, 1.0f, 2.0f, 0x1p-88f, 0x1p100f, 0x1p-100f};
+    float got[6];
+    CHECK_OK(pq_fake_power_of_two(&exec, 6, in, got));
+    CHECK_SAME(got, want, sizeof got);
+    for (int i = 0; i < 2000; i++) {
+        const float s = ldexpf(uniform(1.0f, 2.0f), (int)check_random_in(&seed, -99, 98));
+        CHECK_OK(pq_fake_power_of_two(&exec, 1, &s, got));
+        CHECK(got[0] == exp2f((float)rint(log2((double)s))));
+    }
+    const float bad = 0.0f;
+    CHECK_STATUS(pq_fake_power_of_two(&exec, 1, &bad, got), PQ_ERR_VALUE);
+}
+
 static void test_errors(void) {
     pq_exec exec = pq_exec_serial(message, sizeof message);
     const float x[4] = {0, 1, NAN, 2}, g[4] = {0};
@@ -352,6 +430,9 @@ int main(void) {
     test_edges();
     test_variants(PQ_ISA_AVX2);
     test_variants(PQ_ISA_AVX512);
+    test_philox();
+    test_stochastic();
+    test_power_of_two();
     test_errors();
     return check_finish("test_fake");
 }

@@ -81,6 +81,18 @@ PQ_NODISCARD pq_status pq_fake_learned_backward(const pq_exec *exec, const pq_fa
                                                 const float *x, const float *g, float *dx,
                                                 double *ds, double *dz);
 
+/* Words of Philox4x32-10. */
+void pq_philox4x32(const uint32_t counter[4], const uint32_t key[2], uint32_t words[4]);
+/* Counters are of the whole array. */
+PQ_NODISCARD pq_status pq_fake_stochastic(const pq_exec *exec, const pq_fake_args *args,
+                                          uint64_t seed, const float *x, float *x_hat);
+
+/* rounded = 2^rne(log2 scale), from the bits: log2 of a float lies in the middle of two integers
+ * for none. Scales in [2^-100, 2^100]; rounded may be scale. Its gradient by TQT, eq. 7:
+ * d / d log2 s = s log(2) ds. */
+PQ_NODISCARD pq_status pq_fake_power_of_two(const pq_exec *exec, size_t n, const float *scale,
+                                            float *rounded);
+
 PQ_NODISCARD pq_status pq_edge_backward(const pq_exec *exec, size_t n, pq_affine grid,
                                         const float *g, const float *y, float *dx);
 PQ_NODISCARD pq_status pq_edge_backward_learned(const pq_exec *exec, size_t n, pq_affine grid,
