@@ -196,7 +196,7 @@ pq_status pq_fake_learned_backward(const pq_exec *exec, const pq_fake_args *args
     if (dz != NULL) {
         add_up(&t, t.outside, dz);
         for (size_t c = 0; c < args->channels; c++) {
-            dz[c] *= -(double)args->scale[c];
+            dz[c] = 0.0 - (double)args->scale[c] * dz[c]; /* never -0 */
         }
     }
 done:

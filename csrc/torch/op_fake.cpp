@@ -1,3 +1,7 @@
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
 #include "torch/shim.h"
 
 namespace pyquant {
@@ -46,6 +50,210 @@ std::tuple<Tensor, Tensor> edge_backward_learned(const Tensor &grad, const Tenso
         function.const_data_ptr<float>(), values.const_data_ptr<float>(),
         out.mutable_data_ptr<float>(), sum.mutable_data_ptr<double>()));
     return {out, sum};
+}
+
+/* The axes of a dense tensor in the order of memory, or as they are where it has gaps. */
+static Shape memory_order(const Tensor &x) {
+    Shape order(static_cast<size_t>(x.dim()));
+    std::iota(order.begin(), order.end(), 0);
+    if (x.is_contiguous()) {
+        return order;
+    }
+    const auto strides = x.strides();
+    Shape sorted = order;
+    std::stable_sort(sorted.begin(), sorted.end(), [&](int64_t a, int64_t b) {
+        return strides[static_cast<size_t>(a)] > strides[static_cast<size_t>(b)];
+    });
+    return permute(x, sorted).is_contiguous() ? sorted : order;
+}
+
+static Shape inverse(const Shape &order) {
+    Shape back(order.size());
+    for (size_t i = 0; i < order.size(); i++) {
+        back[static_cast<size_t>(order[i])] = static_cast<int64_t>(i);
+    }
+    return back;
+}
+
+static Tensor in_order(const char *op, const char *name, const Tensor &x, const Shape &order) {
+    checked(op, name, x);
+    return contiguous(op, name, permute(x, order));
+}
+
+/* What the ops share: x in the order of memory, and its grids. */
+class Operand {
+  public:
+    Operand(const char *op, const Tensor &input, const Tensor &scale, const Tensor &zero_point,
+            std::optional<int64_t> axis, int64_t quant_min, int64_t quant_max, bool as_it_lies)
+        : op_(op), order(as_it_lies ? memory_order(checked(op, "x", input))
+                                    : memory_order(contiguous(op, "x", input))),
+          x(in_order(op, "x", input, order)), args_{} {
+        const int64_t dims = input.dim();
+        args_.n = static_cast<size_t>(x.numel());
+        args_.channels = args_.inner = 1;
+        Shape grids;
+        if (axis) {
+            if (*axis < -dims || *axis >= dims) {
+                fail(op, "expected axis in [" + std::to_string(-dims) + ", " +
+                             std::to_string(dims - 1) + "], got " + std::to_string(*axis));
+            }
+            const int64_t channel = *axis < 0 ? *axis + dims : *axis;
+            const Shape sizes = shape_of(x);
+            const auto place = static_cast<size_t>(
+                std::find(order.begin(), order.end(), channel) - order.begin());
+            grids = {sizes[place]};
+            args_.channels = static_cast<size_t>(sizes[place]);
+            args_.inner = product(sizes, place + 1, sizes.size());
+        }
+        read_grids(scale, zero_point, grids, quant_min, quant_max);
+    }
+    /* Without channels where the axis has no element. */
+    const pq_fake_args *args() const {
+        return &args_;
+    }
+    /* As x lies. */
+    Tensor restore(const Tensor &ordered) const {
+        return permute(ordered, inverse(order));
+    }
+
+  private:
+    const char *op_;
+
+  public:
+    const Shape order;
+    const Tensor x;
+
+  private:
+    void read_grids(const Tensor &scale, const Tensor &zero_point, const Shape &grids,
+                    int64_t quant_min, int64_t quant_max) {
+        if (scale.scalar_type() != ScalarType::Float || !scale.is_cpu() ||
+            shape_of(scale) != grids) {
+            fail(op_, "expected scale of shape " + text(grids) +
+                          " and dtype torch.float32 on the CPU, got " + text(shape_of(scale)));
+        }
+        const ScalarType type = zero_point.scalar_type();
+        const Shape zero_shape = shape_of(zero_point);
+        if ((type != ScalarType::Int && type != ScalarType::Float) || !zero_point.is_cpu() ||
+            !(zero_shape.empty() || zero_shape == grids)) {
+            fail(op_, "expected zero_point of shape " + text(grids) +
+                          " and dtype torch.int32 on the CPU, got " + text(zero_shape));
+        }
+        if (quant_min < INT16_MIN || quant_min > quant_max || quant_max > INT16_MAX) {
+            fail(op_, "expected -32768 <= quant_min <= quant_max <= 32767, got " +
+                          std::to_string(quant_min) + " and " + std::to_string(quant_max));
+        }
+        scale_ = torch::stable::contiguous(scale);
+        const Tensor zeros = torch::stable::contiguous(zero_point);
+        for (int64_t i = 0; i < zeros.numel(); i++) {
+            if (type == ScalarType::Int) {
+                zeros_.push_back(zeros.const_data_ptr<int32_t>()[i]);
+                continue;
+            }
+            const float value = zeros.const_data_ptr<float>()[i];
+            if (std::isnan(value)) {
+                fail(op_, "expected quant_min <= zero_point <= quant_max, got nan");
+            }
+            const float low = static_cast<float>(quant_min), high = static_cast<float>(quant_max);
+            zeros_.push_back(
+                static_cast<int32_t>(std::min(std::max(std::nearbyint(value), low), high)));
+        }
+        args_.scale = scale_->const_data_ptr<float>();
+        args_.zero_point = zeros_.data();
+        args_.zero_points = zeros_.size();
+        args_.quant_min = static_cast<int32_t>(quant_min);
+        args_.quant_max = static_cast<int32_t>(quant_max);
+        if (args_.n == 0) { /* of any shape */
+            args_.inner = 1;
+        }
+    }
+
+    std::optional<Tensor> scale_;
+    std::vector<int32_t> zeros_;
+    pq_fake_args args_;
+};
+
+std::tuple<Tensor, Tensor> fake_quantize(const Tensor &x, const Tensor &scale,
+                                         const Tensor &zero_point, std::optional<int64_t> axis,
+                                         int64_t quant_min, int64_t quant_max) {
+    static const char op[] = "fake_quantize";
+    Call call(op);
+    const Operand in(op, x, scale, zero_point, axis, quant_min, quant_max, true);
+    const Tensor y = empty(in.x, shape_of(in.x));
+    const Tensor mask =
+        torch::stable::new_empty(in.x, Shape{(in.x.numel() + 7) / 8}, ScalarType::Byte);
+    if (in.args()->channels > 0) {
+        call.check(pq_fake_forward(call.exec(), in.args(), in.x.const_data_ptr<float>(),
+                                   y.mutable_data_ptr<float>(), mask.mutable_data_ptr<uint8_t>()));
+    }
+    return {in.restore(y), mask};
+}
+
+Tensor fake_quantize_backward(const Tensor &grad, const Tensor &mask) {
+    static const char op[] = "fake_quantize_backward";
+    Call call(op);
+    const Tensor g = contiguous(op, "grad", grad);
+    const Shape bytes{(g.numel() + 7) / 8};
+    if (mask.scalar_type() != ScalarType::Byte || shape_of(mask) != bytes || !mask.is_cpu()) {
+        fail(op, "expected mask " + text(bytes) + " of torch.uint8 on cpu, got " +
+                     text(shape_of(mask)));
+    }
+    const Tensor bits = torch::stable::contiguous(mask), out = empty(g, shape_of(g));
+    call.check(pq_fake_backward(call.exec(), static_cast<size_t>(g.numel()),
+                                g.const_data_ptr<float>(), bits.const_data_ptr<uint8_t>(),
+                                out.mutable_data_ptr<float>()));
+    return out;
+}
+
+Tensor fake_quantize_learned(const Tensor &x, const Tensor &scale, const Tensor &zero_point,
+                             std::optional<int64_t> axis, int64_t quant_min, int64_t quant_max,
+                             double grad_factor) {
+    static const char op[] = "fake_quantize_learned";
+    Call call(op);
+    (void)grad_factor; /* of the backward pass */
+    const Operand in(op, x, scale, zero_point, axis, quant_min, quant_max, true);
+    const Tensor y = empty(in.x, shape_of(in.x));
+    if (in.args()->channels > 0) {
+        call.check(pq_fake_forward(call.exec(), in.args(), in.x.const_data_ptr<float>(),
+                                   y.mutable_data_ptr<float>(), nullptr));
+    }
+    return in.restore(y);
+}
+
+std::tuple<Tensor, Tensor, Tensor>
+fake_quantize_learned_backward(const Tensor &grad, const Tensor &x, const Tensor &scale,
+                               const Tensor &zero_point, std::optional<int64_t> axis,
+                               int64_t quant_min, int64_t quant_max) {
+    static const char op[] = "fake_quantize_learned_backward";
+    Call call(op);
+    const Operand in(op, x, scale, zero_point, axis, quant_min, quant_max, true);
+    checked(op, "grad", grad);
+    if (shape_of(grad) != shape_of(x)) {
+        fail(op, "expected grad of shape " + text(shape_of(x)) + ", got " + text(shape_of(grad)));
+    }
+    const Tensor g = in_order(op, "grad", grad, in.order), dx = empty(g, shape_of(g));
+    const Tensor ds = torch::stable::new_empty(g, shape_of(scale), ScalarType::Double);
+    const Tensor dz = torch::stable::new_empty(g, shape_of(scale), ScalarType::Double);
+    if (in.args()->channels > 0) {
+        call.check(pq_fake_learned_backward(
+            call.exec(), in.args(), in.x.const_data_ptr<float>(), g.const_data_ptr<float>(),
+            dx.mutable_data_ptr<float>(), ds.mutable_data_ptr<double>(),
+            dz.mutable_data_ptr<double>()));
+    }
+    return {in.restore(dx), ds, dz};
+}
+
+Tensor fake_quantize_stochastic(const Tensor &x, const Tensor &scale, const Tensor &zero_point,
+                                std::optional<int64_t> axis, int64_t quant_min, int64_t quant_max,
+                                int64_t seed) {
+    static const char op[] = "fake_quantize_stochastic";
+    Call call(op);
+    const Operand in(op, x, scale, zero_point, axis, quant_min, quant_max, false);
+    const Tensor y = empty(in.x, shape_of(in.x));
+    if (in.args()->channels > 0) {
+        call.check(pq_fake_stochastic(call.exec(), in.args(), static_cast<uint64_t>(seed),
+                                      in.x.const_data_ptr<float>(), y.mutable_data_ptr<float>()));
+    }
+    return y;
 }
 
 } // namespace pyquant

@@ -10,6 +10,11 @@ STABLE_TORCH_LIBRARY_IMPL(pyquant, CPU, m) {
     m.impl("unary", TORCH_BOX(&pyquant::unary));
     m.impl("add", TORCH_BOX(&pyquant::add));
     m.impl("mean", TORCH_BOX(&pyquant::mean));
+    m.impl("fake_quantize", TORCH_BOX(&pyquant::fake_quantize));
+    m.impl("fake_quantize_backward", TORCH_BOX(&pyquant::fake_quantize_backward));
+    m.impl("fake_quantize_learned", TORCH_BOX(&pyquant::fake_quantize_learned));
+    m.impl("fake_quantize_learned_backward", TORCH_BOX(&pyquant::fake_quantize_learned_backward));
+    m.impl("fake_quantize_stochastic", TORCH_BOX(&pyquant::fake_quantize_stochastic));
     m.impl("edge_backward", TORCH_BOX(&pyquant::edge_backward));
     m.impl("edge_backward_learned", TORCH_BOX(&pyquant::edge_backward_learned));
     m.impl("observe_minmax", TORCH_BOX(&pyquant::observe_minmax));

@@ -116,6 +116,20 @@ Tensor add(const Tensor &a, const Tensor &a_scale, const Tensor &a_zero_point, i
 Tensor mean(const Tensor &x, const Tensor &x_scale, const Tensor &x_zero_point, int64_t x_quant_min,
             int64_t x_quant_max, const Shape &dim, bool keepdim, const Tensor &y_scale,
             const Tensor &y_zero_point, int64_t y_quant_min, int64_t y_quant_max);
+std::tuple<Tensor, Tensor> fake_quantize(const Tensor &x, const Tensor &scale,
+                                         const Tensor &zero_point, std::optional<int64_t> axis,
+                                         int64_t quant_min, int64_t quant_max);
+Tensor fake_quantize_backward(const Tensor &grad, const Tensor &mask);
+Tensor fake_quantize_learned(const Tensor &x, const Tensor &scale, const Tensor &zero_point,
+                             std::optional<int64_t> axis, int64_t quant_min, int64_t quant_max,
+                             double grad_factor);
+std::tuple<Tensor, Tensor, Tensor>
+fake_quantize_learned_backward(const Tensor &grad, const Tensor &x, const Tensor &scale,
+                               const Tensor &zero_point, std::optional<int64_t> axis,
+                               int64_t quant_min, int64_t quant_max);
+Tensor fake_quantize_stochastic(const Tensor &x, const Tensor &scale, const Tensor &zero_point,
+                                std::optional<int64_t> axis, int64_t quant_min, int64_t quant_max,
+                                int64_t seed);
 Tensor edge_backward(const Tensor &grad, const Tensor &y, const Tensor &scale,
                      const Tensor &zero_point, int64_t quant_min, int64_t quant_max);
 std::tuple<Tensor, Tensor> edge_backward_learned(const Tensor &grad, const Tensor &real,
