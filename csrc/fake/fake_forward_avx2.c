@@ -21,10 +21,10 @@ typedef struct grid8 {
     __m256 scale, reciprocal, low, high;
 } grid8;
 
-/* From 32 floats of x to x_hat, and a bit each. */
-INLINE uint32_t forward_block(const pq_fake_grid *grid, const grid8 *one, bool uniform, size_t i,
-                              const float *x, float *x_hat, __m256 *nan) {
-    const __m256 magic = _mm256_set1_ps(PQ_FAKE_MAGIC), step = _mm256_set1_ps(1.0f);
+/* From 32 floats of x to x_hat, and a bit each. For a mask, v is brought to a step beyond the grid. */
+INLINE uint32_t forward_block(const pq_fake_grid *grid, const grid8 *one, bool uniform, bool masked,
+                              size_t i, const float *x, float *x_hat, __m256 *nan) {
+    const __m256 magic = _mm256_set1_ps(PQ_FAKE_MAGIC), step = _mm256_set1_ps(masked ? 1.0f : 0.0f);
     const __m256i absolute = _mm256_set1_epi32(0x7fffffff);
     __m256i farthest = _mm256_setzero_si256();
     __m256 k[VECTORS];
@@ -65,11 +65,13 @@ INLINE uint32_t forward_block(const pq_fake_grid *grid, const grid8 *one, bool u
     PQ_UNROLL
     for (int j = 0; j < VECTORS; j++) {
         const size_t e = i + 8 * (size_t)j;
-        const __m256 kept =
-            _mm256_min_ps(_mm256_max_ps(k[j], at(grid->low, one->low, e, uniform)),
-                          at(grid->high, one->high, e, uniform));
-        const int same = _mm256_movemask_ps(_mm256_cmp_ps(kept, k[j], _CMP_EQ_OQ));
-        inside |= (uint32_t)same << 8 * j;
+        __m256 kept = k[j];
+        if (masked) {
+            kept = _mm256_max_ps(kept, at(grid->low, one->low, e, uniform));
+            kept = _mm256_min_ps(kept, at(grid->high, one->high, e, uniform));
+            const int same = _mm256_movemask_ps(_mm256_cmp_ps(kept, k[j], _CMP_EQ_OQ));
+            inside |= (uint32_t)same << 8 * j;
+        }
         const __m256 scale = at(grid->scale, one->scale, e, uniform);
         _mm256_storeu_ps(x_hat + 8 * j, _mm256_mul_ps(kept, scale));
     }
@@ -87,15 +89,15 @@ INLINE void fill(float to[BLOCK], const float *from, size_t n, float rest) {
     }
 }
 
-INLINE bool forward_run(size_t n, const float *x, pq_fake_grid grid, bool uniform, float *x_hat,
-                        uint8_t *bits) {
+INLINE bool forward_run(size_t n, const float *x, pq_fake_grid grid, bool uniform, bool masked,
+                        float *x_hat, uint8_t *bits) {
     const grid8 one = {_mm256_set1_ps(*grid.scale), _mm256_set1_ps(*grid.reciprocal),
                        _mm256_set1_ps(*grid.low), _mm256_set1_ps(*grid.high)};
     __m256 nan = _mm256_setzero_ps();
     size_t i = 0;
     for (; i + BLOCK <= n; i += BLOCK) {
-        const uint32_t inside = forward_block(&grid, &one, uniform, i, x + i, x_hat + i, &nan);
-        if (bits != NULL) {
+        const uint32_t inside = forward_block(&grid, &one, uniform, masked, i, x + i, x_hat + i, &nan);
+        if (masked) {
             memcpy(bits + i / 8, &inside, sizeof inside);
         }
     }
@@ -113,9 +115,9 @@ INLINE bool forward_run(size_t n, const float *x, pq_fake_grid grid, bool unifor
             grid.low = t.low;
             grid.high = t.high;
         }
-        uint32_t inside = forward_block(&grid, &one, uniform, 0, t.x, t.x, &nan);
+        uint32_t inside = forward_block(&grid, &one, uniform, masked, 0, t.x, t.x, &nan);
         memcpy(x_hat + i, t.x, left * sizeof *x_hat);
-        if (bits != NULL) {
+        if (masked) {
             inside &= (UINT32_C(1) << left) - 1;
             memcpy(bits + i / 8, &inside, (left + 7) / 8);
         }
@@ -127,8 +129,12 @@ static bool forward(size_t n, const float *x, pq_fake_grid grid, float *x_hat, u
     if (n == 0) {
         return false;
     }
-    return grid.step == 0 ? forward_run(n, x, grid, true, x_hat, bits)
-                          : forward_run(n, x, grid, false, x_hat, bits);
+    if (bits == NULL) {
+        return grid.step == 0 ? forward_run(n, x, grid, true, false, x_hat, bits)
+                              : forward_run(n, x, grid, false, false, x_hat, bits);
+    }
+    return grid.step == 0 ? forward_run(n, x, grid, true, true, x_hat, bits)
+                          : forward_run(n, x, grid, false, true, x_hat, bits);
 }
 
 static void apply(size_t n, const float *g, const uint8_t *bits, float *dx) {

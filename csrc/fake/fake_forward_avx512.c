@@ -25,25 +25,34 @@ INLINE __mmask16 lanes_of(size_t n, int j) {
 
 typedef struct grid16 {
     __m512 scale, reciprocal, low, high;
+    __m512 least, most; /* where v is brought: a step beyond the grid if a mask is to be told */
 } grid16;
 
-INLINE grid16 uniform_grid(pq_fake_grid grid) {
-    return (grid16){_mm512_set1_ps(*grid.scale), _mm512_set1_ps(*grid.reciprocal),
-                    _mm512_set1_ps(*grid.low), _mm512_set1_ps(*grid.high)};
-}
-
-INLINE grid16 grid_at(const pq_fake_grid *grid, size_t i, __mmask16 mask) {
-    return (grid16){_mm512_mask_loadu_ps(_mm512_set1_ps(1.0f), mask, grid->scale + i),
-                    _mm512_maskz_loadu_ps(mask, grid->reciprocal + i),
-                    _mm512_maskz_loadu_ps(mask, grid->low + i),
-                    _mm512_maskz_loadu_ps(mask, grid->high + i)};
-}
-
-/* k = rne of v brought to one step beyond the grid. NaN stays one with `keep`, else becomes low. */
-INLINE __m512 bring(__m512 v, const grid16 *g) {
+INLINE grid16 with_ends(__m512 scale, __m512 reciprocal, __m512 low, __m512 high, bool masked) {
     const __m512 one = _mm512_set1_ps(1.0f);
-    return _mm512_min_ps(_mm512_add_ps(g->high, one),
-                         _mm512_max_ps(_mm512_sub_ps(g->low, one), v));
+    return (grid16){scale,
+                    reciprocal,
+                    low,
+                    high,
+                    masked ? _mm512_sub_ps(low, one) : low,
+                    masked ? _mm512_add_ps(high, one) : high};
+}
+
+INLINE grid16 uniform_grid(pq_fake_grid grid, bool masked) {
+    return with_ends(_mm512_set1_ps(*grid.scale), _mm512_set1_ps(*grid.reciprocal),
+                     _mm512_set1_ps(*grid.low), _mm512_set1_ps(*grid.high), masked);
+}
+
+INLINE grid16 grid_at(const pq_fake_grid *grid, size_t i, __mmask16 mask, bool masked) {
+    return with_ends(_mm512_mask_loadu_ps(_mm512_set1_ps(1.0f), mask, grid->scale + i),
+                     _mm512_maskz_loadu_ps(mask, grid->reciprocal + i),
+                     _mm512_maskz_loadu_ps(mask, grid->low + i),
+                     _mm512_maskz_loadu_ps(mask, grid->high + i), masked);
+}
+
+/* In this order NaN stays one. */
+INLINE __m512 bring(__m512 v, const grid16 *g) {
+    return _mm512_min_ps(g->most, _mm512_max_ps(g->least, v));
 }
 
 INLINE __m512 rounded(__m512 v) {
@@ -64,7 +73,7 @@ INLINE __m512 quotient(__m512 x, const grid16 *g, bool uniform) {
 }
 
 /* The n <= 64 elements from i on; returns lanes that hold NaN. */
-INLINE uint32_t forward_block(const pq_fake_grid *grid, const grid16 *one, bool uniform,
+INLINE uint32_t forward_block(const pq_fake_grid *grid, const grid16 *one, bool uniform, bool masked,
                               const float *x, size_t i, size_t n, float *x_hat, uint64_t *inside) {
     __m512 v[VECTORS], k[VECTORS];
     grid16 g[VECTORS];
@@ -74,7 +83,7 @@ INLINE uint32_t forward_block(const pq_fake_grid *grid, const grid16 *one, bool 
     for (int j = 0; j < VECTORS; j++) {
         const __mmask16 mask = lanes_of(n, j);
         v[j] = _mm512_maskz_loadu_ps(mask, x + i + 16 * j);
-        g[j] = uniform ? *one : grid_at(grid, i + 16 * (size_t)j, mask);
+        g[j] = uniform ? *one : grid_at(grid, i + 16 * (size_t)j, mask, masked);
     }
     bool near = grid->near;
     if (near) {
@@ -102,29 +111,33 @@ INLINE uint32_t forward_block(const pq_fake_grid *grid, const grid16 *one, bool 
     PQ_UNROLL
     for (int j = 0; j < VECTORS; j++) {
         const __mmask16 mask = lanes_of(n, j);
-        const __m512 kept = _mm512_min_ps(_mm512_max_ps(k[j], g[j].low), g[j].high);
-        const uint64_t same = (uint64_t)_mm512_mask_cmp_ps_mask(mask, kept, k[j], _CMP_EQ_OQ);
-        *inside |= same << 16 * j;
+        __m512 kept = k[j];
+        if (masked) {
+            kept = _mm512_min_ps(_mm512_max_ps(kept, g[j].low), g[j].high);
+            const uint64_t same = (uint64_t)_mm512_mask_cmp_ps_mask(mask, kept, k[j], _CMP_EQ_OQ);
+            *inside |= same << 16 * j;
+        }
         _mm512_mask_storeu_ps(x_hat + i + 16 * j, mask, _mm512_mul_ps(kept, g[j].scale));
     }
     return nan;
 }
 
+/* The two flags are constants where this is inlined. */
 INLINE bool forward_run(size_t n, const float *x, const pq_fake_grid *grid, bool uniform,
-                        float *x_hat, uint8_t *bits) {
-    const grid16 one = uniform_grid(*grid);
+                        bool masked, float *x_hat, uint8_t *bits) {
+    const grid16 one = uniform_grid(*grid, masked);
     uint32_t nan = 0;
     uint64_t inside;
     size_t i = 0;
     for (; i + BLOCK <= n; i += BLOCK) {
-        nan |= forward_block(grid, &one, uniform, x, i, BLOCK, x_hat, &inside);
-        if (bits != NULL) {
+        nan |= forward_block(grid, &one, uniform, masked, x, i, BLOCK, x_hat, &inside);
+        if (masked) {
             memcpy(bits + i / 8, &inside, sizeof inside);
         }
     }
     if (i < n) {
-        nan |= forward_block(grid, &one, uniform, x, i, n - i, x_hat, &inside);
-        if (bits != NULL) {
+        nan |= forward_block(grid, &one, uniform, masked, x, i, n - i, x_hat, &inside);
+        if (masked) {
             memcpy(bits + i / 8, &inside, (n - i + 7) / 8);
         }
     }
@@ -135,8 +148,12 @@ static bool forward(size_t n, const float *x, pq_fake_grid grid, float *x_hat, u
     if (n == 0) {
         return false;
     }
-    return grid.step == 0 ? forward_run(n, x, &grid, true, x_hat, bits)
-                          : forward_run(n, x, &grid, false, x_hat, bits);
+    if (bits == NULL) {
+        return grid.step == 0 ? forward_run(n, x, &grid, true, false, x_hat, bits)
+                              : forward_run(n, x, &grid, false, false, x_hat, bits);
+    }
+    return grid.step == 0 ? forward_run(n, x, &grid, true, true, x_hat, bits)
+                          : forward_run(n, x, &grid, false, true, x_hat, bits);
 }
 
 static void apply(size_t n, const float *g, const uint8_t *bits, float *dx) {

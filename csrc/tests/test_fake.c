@@ -253,6 +253,9 @@ static void test_variants(pq_isa isa) {
         CHECK_EQ(f_ref->forward(n, x, grid, out_b + offset, mask_b), with_nan);
         CHECK_SAME(out_a, out_b, (n + 80) * sizeof *out_a);
         CHECK_SAME(mask_a, mask_b, n / 8 + 40);
+        memset(out_a, 0x55, sizeof out_a);
+        CHECK_EQ(f->forward(n, x, grid, out_a + offset, NULL), with_nan);
+        CHECK_SAME(out_a, out_b, (n + 80) * sizeof *out_a);
         f->apply(n, g, mask_a, out_a + offset);
         f_ref->apply(n, g, mask_a, out_b + offset);
         CHECK_SAME(out_a, out_b, (n + 80) * sizeof *out_a);

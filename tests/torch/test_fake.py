@@ -1,4 +1,4 @@
-"""Fake-quantization: bits of shim and body; torch's own where definitions agree; LSQ and LSQ+ by their equations."""
+"""Fake-quantization: shim and body to the bit; torch's own where definitions agree; LSQ, LSQ+ by their equations."""
 
 from __future__ import annotations
 
