@@ -302,6 +302,28 @@ def levels(
     codes: bool = False,
     threads: int | None = None,
 ) -> NDArray[np.float32] | NDArray[np.uint8]: ...
+def fake_quantize_mask(
+    x: _Array,
+    scale: NDArray[np.float32],
+    zero_point: NDArray[np.int32],
+    quant_min: int = -128,
+    quant_max: int = 127,
+    axis: int | None = None,
+    threads: int | None = None,
+) -> tuple[NDArray[np.float32], NDArray[np.uint8]]: ...
+def fake_quantize_backward(
+    g: _Array, mask: NDArray[np.uint8], threads: int | None = None
+) -> NDArray[np.float32]: ...
+def fake_quantize_learned_backward(
+    x: _Array,
+    g: _Array,
+    scale: NDArray[np.float32],
+    zero_point: NDArray[np.int32],
+    quant_min: int = -128,
+    quant_max: int = 127,
+    axis: int | None = None,
+    threads: int | None = None,
+) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.float64]]: ...
 def observe_minmax(
     x: _Array,
     minimum: NDArray[np.float32],

@@ -186,6 +186,7 @@ extern PyMethodDef pq_quantize_methods[];
 extern PyMethodDef pq_levels_methods[];
 extern PyMethodDef pq_observe_methods[];
 extern PyMethodDef pq_metrics_methods[];
+extern PyMethodDef pq_fake_methods[];
 extern PyMethodDef pq_derive_methods[];
 extern PyMethodDef pq_method_methods[];
 extern PyMethodDef pq_unary_functions[];

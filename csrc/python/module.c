@@ -62,7 +62,8 @@ static int module_exec(PyObject *module) {
         pq_gemm_methods,        pq_gemm_s8s4_methods, pq_attention_methods,    pq_layernorm_methods,
         pq_elementwise_methods, pq_layout_methods,    pq_quantize_methods,     pq_observe_methods,
         pq_derive_methods,      pq_unary_functions,   pq_method_methods,       pq_system_methods,
-        pq_probe_methods,       pq_metrics_methods,   pq_softmax_rows_methods, pq_levels_methods};
+        pq_probe_methods,       pq_metrics_methods,   pq_softmax_rows_methods, pq_levels_methods,
+        pq_fake_methods};
     pq_state *state = pq_state_of(module);
     if (PyArray_ImportNumPyAPI() < 0 || read_environment() < 0) {
         return -1;

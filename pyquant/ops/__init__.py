@@ -27,8 +27,9 @@ or overlap, OverflowError where a constant or a size does not fit, MemoryError, 
 from __future__ import annotations
 
 from pyquant.ops.attend import AttentionTrace, attention, attention_online64, attention_trace
-from pyquant.ops.boundary import Histogram, dequantize, fake_quantize, minmax, quantize
+from pyquant.ops.boundary import Histogram, dequantize, minmax, quantize
 from pyquant.ops.elementwise import add, layernorm, mean, requantize, softmax, table
+from pyquant.ops.fake import fake_quantize, fake_quantize_backward, fake_quantize_learned_backward
 from pyquant.ops.layout import concat, copy, gather
 from pyquant.ops.levels import levels
 from pyquant.ops.linear import (
@@ -53,6 +54,8 @@ __all__ = [
     "copy",
     "dequantize",
     "fake_quantize",
+    "fake_quantize_backward",
+    "fake_quantize_learned_backward",
     "gather",
     "gemm",
     "gemm_s8s4",

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from pyquant import _C
 from pyquant.ops.common import Integers, check_axis, dense, limits
 
-__all__ = ["Histogram", "dequantize", "fake_quantize", "minmax", "quantize"]
+__all__ = ["Histogram", "dequantize", "minmax", "quantize"]
 
 
 def _scales(scale: ArrayLike, axis: int | None) -> NDArray[np.float32]:
@@ -80,30 +80,6 @@ def dequantize(
     """
     return _C.dequantize(
         dense(q), _scales(scale, axis), zero_point=zero_point, axis=axis, out=out, threads=threads
-    )
-
-
-def fake_quantize(
-    x: ArrayLike,
-    scale: ArrayLike,
-    zero_point: int = 0,
-    quant_min: int = -128,
-    quant_max: int = 127,
-    *,
-    axis: int | None = None,
-    out: NDArray[Any] | None = None,
-    threads: int | None = None,
-) -> NDArray[np.float32]:
-    """`dequantize` of `quantize`, in one pass (quantize.h). `out` may be `x`."""
-    return _C.fake_quantize(
-        dense(x),
-        _scales(scale, axis),
-        zero_point=zero_point,
-        quant_min=quant_min,
-        quant_max=quant_max,
-        axis=axis,
-        out=out,
-        threads=threads,
     )
 
 

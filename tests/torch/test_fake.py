@@ -1,4 +1,4 @@
-"""Fake-quantization: shim and body to the bit; torch's own where definitions agree; LSQ, LSQ+ by their equations."""
+"""Fake-quantization: shim and body to the bit; torch's own where definitions agree; LSQ by the papers."""
 
 from __future__ import annotations
 
