@@ -31,7 +31,17 @@ OURS = "pyquant"
 FLAT = "pyquant, flat weights"
 FLAT8 = "pyquant, flat int8 weights"
 # Each is the module bench_<name>.py, in the order of the page.
-WORKLOADS = ("gemm", "gemm4", "gemv", "attention", "attention_online", "elementwise", "metrics", "vit")
+WORKLOADS = (
+    "gemm",
+    "gemm4",
+    "gemv",
+    "attention",
+    "attention_online",
+    "elementwise",
+    "metrics",
+    "fake",
+    "vit",
+)
 
 # A peer further than this from the real result (relative RMS) computes something else, and is not timed.
 # 8-bit grids give 1-2 %, 4-bit weights 10 %; saturating int8 products were seen at 14 %.
