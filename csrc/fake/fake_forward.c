@@ -66,13 +66,14 @@ static bool forward_elements(const task *t, size_t begin, size_t end) {
         return forward_run(t, begin, end - begin, grid);
     }
     bool nan = false;
-    const size_t length = t->tables->row > 0 ? t->tables->row : a->inner;
-    while (begin < end) {
-        const size_t offset = begin % length;
+    const size_t row = t->tables->row, length = row > 0 ? row : a->inner;
+    size_t offset = begin % length, channel = row > 0 ? 0 : begin / length % a->channels;
+    while (begin < end) { /* no division for a run: it would take as long as 64 elements */
         const size_t n = pq_min_size(length - offset, end - begin);
-        const size_t entry = t->tables->row > 0 ? offset : begin / length % a->channels;
-        nan |= forward_run(t, begin, n, pq_fake_grid_from(grid, entry));
+        nan |= forward_run(t, begin, n, pq_fake_grid_from(grid, row > 0 ? offset : channel));
         begin += n;
+        offset = 0;
+        channel = row > 0 || channel + 1 == a->channels ? 0 : channel + 1;
     }
     return nan;
 }
