@@ -33,14 +33,15 @@ def weight_gradients(
     bias, or the steps of groups, ask for it) is passed by.
     """
     n, k = weight.shape
-    size = group_size if group_size > 0 else max(k, 1)
+    if weight.numel() == 0:
+        return torch.zeros_like(weight), torch.zeros_like(scale)
+    size = group_size if group_size > 0 else k
     padding = (0, -k % size)
-    w = torch.nn.functional.pad(weight, padding).reshape(n, -1, size)
-    g = torch.nn.functional.pad(grad, padding).reshape(n, -1, size)
+    w, g = (torch.nn.functional.pad(x, padding).reshape(-1, size) for x in (weight, grad))
     limit = 2 ** (bits - 1) - 1
-    v = w / scale.reshape(n, -1, 1)
-    inside = v.abs() < limit
-    steps = torch.where(inside, torch.round(v) - v, v.clamp(-limit, limit))
-    factor = 1.0 / math.sqrt(min(size, max(k, 1)) * limit)
-    grad_scale = (torch.sum(g * steps, dim=-1, dtype=torch.float64) * factor).to(torch.float32)
-    return torch.where(inside, g, 0.0).reshape(n, -1)[:, :k], grad_scale.reshape(scale.shape)
+    centre = torch.zeros((), dtype=torch.int32, device=weight.device)
+    masked, total, _ = torch.ops.pyquant.fake_quantize_learned_backward(
+        g, w, scale.reshape(-1), centre, 0, -limit, limit
+    )
+    factor = 1.0 / math.sqrt(min(size, k) * limit)
+    return masked.reshape(n, -1)[:, :k], (total * factor).to(torch.float32).reshape(scale.shape)
