@@ -18,8 +18,8 @@ typedef struct task {
     const struct pq_fake_backward_kernel *kernel;
     const pq_fake_tables *tables;
     size_t n, channels;
-    size_t run, blocks;  /* long runs: elements, and blocks, of one */
-    size_t rows, tiles;  /* short runs */
+    size_t run, blocks; /* long runs: elements, and blocks, of one */
+    size_t rows, tiles; /* short runs */
     const float *x, *g, *y;
     float *dx;
     double *steps, *outside; /* an entry for each block (of a column) */
@@ -125,8 +125,9 @@ static pq_status make_sums(const pq_exec *exec, const char *op, size_t entries, 
                            double **sums) {
     size_t size;
     *sums = pq_mul_size(entries, kinds * sizeof **sums, &size) ? pq_alloc(size) : NULL;
-    return *sums != NULL ? PQ_OK
-                         : pq_fail(exec, PQ_ERR_NOMEM, "%s: out of memory for %zu sums", op, entries);
+    return *sums != NULL
+               ? PQ_OK
+               : pq_fail(exec, PQ_ERR_NOMEM, "%s: out of memory for %zu sums", op, entries);
 }
 
 pq_status pq_fake_learned_backward(const pq_exec *exec, const pq_fake_args *args, const float *x,
@@ -218,8 +219,8 @@ static void edge_blocks(void *pointer, size_t begin, size_t end, int slot) {
 pq_status pq_edge_backward_learned(const pq_exec *exec, size_t n, pq_affine grid, const float *g,
                                    const float *real, const float *y, float *dx, double *sum) {
     static const char op[] = "edge_backward_learned";
-    const pq_fake_args args = {0,   1, 1, &grid.scale, &grid.zero_point, 1, grid.quant_min,
-                               grid.quant_max};
+    const pq_fake_args args = {
+        0, 1, 1, &grid.scale, &grid.zero_point, 1, grid.quant_min, grid.quant_max};
     pq_status status = pq_fake_check(exec, op, &args);
     if (status == PQ_OK && sum == NULL) {
         status = pq_fail(exec, PQ_ERR_VALUE, "%s: the sum is NULL", op);

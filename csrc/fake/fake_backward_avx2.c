@@ -1,6 +1,6 @@
-/* Sums of learned scales on AVX2: two vectors are the 16 lanes of a block. The quotient itself takes
- * part, not only the integer next to it, so it is divided. The last elements of a block are filled
- * up with zeros whose gradient is zero, which change no sum. */
+/* Sums of learned scales on AVX2: two vectors are the 16 lanes of a block. The quotient itself
+ * takes part, not only the integer next to it, so it is divided. The last elements of a block are
+ * filled up with zeros whose gradient is zero, which change no sum. */
 #include <string.h>
 
 #include "core/simd_avx2.h"

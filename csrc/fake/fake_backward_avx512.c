@@ -1,6 +1,6 @@
-/* Sums of learned scales on AVX-512: one accumulator is the 16 lanes of a block. The quotient itself
- * takes part, not only the integer next to it, so it is divided. Lanes beyond the end are read as
- * zeros with a gradient of zero, which change no sum. */
+/* Sums of learned scales on AVX-512: one accumulator is the 16 lanes of a block. The quotient
+ * itself takes part, not only the integer next to it, so it is divided. Lanes beyond the end are
+ * read as zeros with a gradient of zero, which change no sum. */
 #include "core/simd_avx512.h"
 #include "core/unroll.h"
 #include "fake/fake_backward_loop.h"
@@ -82,8 +82,7 @@ static bool columns(size_t rows, size_t n, size_t stride, const float *x, const 
         for (int p = 0; p < PANEL; p++) {
             const size_t at = j + 16 * (size_t)p;
             lanes[p] = at < n ? lanes_of(n - at) : 0;
-            grids[p].scale =
-                _mm512_mask_loadu_ps(_mm512_set1_ps(1.0f), lanes[p], grid.scale + at);
+            grids[p].scale = _mm512_mask_loadu_ps(_mm512_set1_ps(1.0f), lanes[p], grid.scale + at);
             grids[p].low = _mm512_maskz_loadu_ps(lanes[p], grid.low + at);
             grids[p].high = _mm512_maskz_loadu_ps(lanes[p], grid.high + at);
             in[p] = out[p] = _mm512_setzero_ps();

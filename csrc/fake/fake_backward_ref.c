@@ -8,8 +8,8 @@ static bool learned(size_t n, const float *x, const float *g, pq_fake_grid grid,
     for (size_t i = 0; i < n; i++) {
         const float value = x[i], gradient = g[i];
         float in, out;
-        const float t = pq_fake_learned_step(value, gradient, *grid.scale, *grid.low, *grid.high,
-                                             &in, &out);
+        const float t =
+            pq_fake_learned_step(value, gradient, *grid.scale, *grid.low, *grid.high, &in, &out);
         nan |= value != value;
         steps[i % PQ_FAKE_LANES] += gradient * t;
         outside[i % PQ_FAKE_LANES] += out;

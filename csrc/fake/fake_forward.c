@@ -8,7 +8,8 @@
 #include "fake/fake_forward_kernel.h"
 #include "fake/fake_tables.h"
 
-/* Work is shared out in units of 64 elements, so that two threads never write one byte of a mask. */
+/* Work is shared out in units of 64 elements, so that two threads never write one byte of a mask.
+ */
 enum { UNIT = 64, SCRATCH = 4096 };
 enum { FORWARD_PS = 250, BACKWARD_PS = 250 }; /* an element */
 
@@ -122,8 +123,8 @@ pq_status pq_fake_forward(const pq_exec *exec, const pq_fake_args *args, const f
     if (status != PQ_OK) {
         return status;
     }
-    task t = {.args = args, .tables = &tables, .n = args->n, .x = x, .out = x_hat,
-              .mask_out = mask};
+    task t = {
+        .args = args, .tables = &tables, .n = args->n, .x = x, .out = x_hat, .mask_out = mask};
     status = run(exec, &t, FORWARD_PS, forward_range);
     pq_fake_tables_free(&tables);
     if (status == PQ_OK && atomic_load_explicit(&t.nan, memory_order_relaxed)) {
@@ -158,8 +159,8 @@ pq_status pq_fake_backward(const pq_exec *exec, size_t n, const float *g, const 
 pq_status pq_edge_backward(const pq_exec *exec, size_t n, pq_affine grid, const float *g,
                            const float *y, float *dx) {
     static const char op[] = "edge_backward";
-    const pq_fake_args args = {0,   1, 1, &grid.scale, &grid.zero_point, 1, grid.quant_min,
-                               grid.quant_max};
+    const pq_fake_args args = {
+        0, 1, 1, &grid.scale, &grid.zero_point, 1, grid.quant_min, grid.quant_max};
     pq_status status = pq_fake_check(exec, op, &args);
     if (status != PQ_OK || n == 0) {
         return status;

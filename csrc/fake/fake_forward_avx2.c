@@ -1,9 +1,10 @@
 /* The elementwise passes on AVX2, 32 elements at a time.
  *
- * A reciprocal decides nearly every element, as in quantize_f32_avx2.c: with |low|, |high| <= 256 the
- * product v = fl(x fl(1 / s)) and the quotient, both brought into [low - 1, high + 1], differ by
- * less than 257 * 3 * 2^-24 < 2^-14, so that a v within 1/2 - 2^-14 of an integer rounds as the quotient
- * does. Where one of 32 is closer to a tie, or NaN, and for wider grids, the 32 are divided.
+ * A reciprocal decides nearly every element, as in quantize_f32_avx2.c: with |low|, |high| <= 256
+ * the product v = fl(x fl(1 / s)) and the quotient, both brought into [low - 1, high + 1], differ
+ * by less than 257 * 3 * 2^-24 < 2^-14, so that a v within 1/2 - 2^-14 of an integer rounds as the
+ * quotient does. Where one of 32 is closer to a tie, or NaN, and for wider grids, the 32 are
+ * divided.
  */
 #include "core/simd_avx2.h"
 #include "core/unroll.h"
@@ -21,7 +22,8 @@ typedef struct grid8 {
     __m256 scale, reciprocal, low, high;
 } grid8;
 
-/* From 32 floats of x to x_hat, and a bit each. For a mask, v is brought to a step beyond the grid. */
+/* From 32 floats of x to x_hat, and a bit each. For a mask, v is brought to a step beyond the grid.
+ */
 INLINE uint32_t forward_block(const pq_fake_grid *grid, const grid8 *one, bool uniform, bool masked,
                               size_t i, const float *x, float *x_hat, __m256 *nan) {
     const __m256 magic = _mm256_set1_ps(PQ_FAKE_MAGIC), step = _mm256_set1_ps(masked ? 1.0f : 0.0f);
@@ -96,7 +98,8 @@ INLINE bool forward_run(size_t n, const float *x, pq_fake_grid grid, bool unifor
     __m256 nan = _mm256_setzero_ps();
     size_t i = 0;
     for (; i + BLOCK <= n; i += BLOCK) {
-        const uint32_t inside = forward_block(&grid, &one, uniform, masked, i, x + i, x_hat + i, &nan);
+        const uint32_t inside =
+            forward_block(&grid, &one, uniform, masked, i, x + i, x_hat + i, &nan);
         if (masked) {
             memcpy(bits + i / 8, &inside, sizeof inside);
         }

@@ -1,11 +1,11 @@
 /* The elementwise passes on AVX-512, 64 elements at a time, the last ones under a mask.
  *
- * A reciprocal decides nearly every element, as in quantize_f32_avx2.c: with |low|, |high| <= 256 the
- * product v = fl(x fl(1 / s)) and the quotient, both brought into [low - 1, high + 1], differ by
- * less than 257 * 3 * 2^-24 < 2^-14, so that a v within 1/2 - 2^-14 of an integer rounds as the quotient
- * does. Where one of 64 is closer to a tie, or NaN, and for wider grids, the quotient is computed:
- * by two corrections where a run has one scale (quantize_f32_avx512.c has the argument; x is
- * brought to two steps beyond the grid first), else by a division.
+ * A reciprocal decides nearly every element, as in quantize_f32_avx2.c: with |low|, |high| <= 256
+ * the product v = fl(x fl(1 / s)) and the quotient, both brought into [low - 1, high + 1], differ
+ * by less than 257 * 3 * 2^-24 < 2^-14, so that a v within 1/2 - 2^-14 of an integer rounds as the
+ * quotient does. Where one of 64 is closer to a tie, or NaN, and for wider grids, the quotient is
+ * computed: by two corrections where a run has one scale (quantize_f32_avx512.c has the argument; x
+ * is brought to two steps beyond the grid first), else by a division.
  */
 #include <math.h>
 
@@ -73,8 +73,9 @@ INLINE __m512 quotient(__m512 x, const grid16 *g, bool uniform) {
 }
 
 /* The n <= 64 elements from i on; returns lanes that hold NaN. */
-INLINE uint32_t forward_block(const pq_fake_grid *grid, const grid16 *one, bool uniform, bool masked,
-                              const float *x, size_t i, size_t n, float *x_hat, uint64_t *inside) {
+INLINE uint32_t forward_block(const pq_fake_grid *grid, const grid16 *one, bool uniform,
+                              bool masked, const float *x, size_t i, size_t n, float *x_hat,
+                              uint64_t *inside) {
     __m512 v[VECTORS], k[VECTORS];
     grid16 g[VECTORS];
     __m512i farthest = _mm512_setzero_si512();

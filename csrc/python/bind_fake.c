@@ -10,9 +10,7 @@ typedef struct grids {
 } grids;
 
 #define GRIDS \
-    { \
-        NULL, NULL, PQ_AXIS, PQ_INT32("quant_min", -128), PQ_INT32("quant_max", 127), PQ_THREADS \
-    }
+    { NULL, NULL, PQ_AXIS, PQ_INT32("quant_min", -128), PQ_INT32("quant_max", 127), PQ_THREADS }
 
 /* Fills `args` for an array of that shape; holds references to the arrays of the grids. */
 static bool read_grids(const char *op, PyArrayObject *x, PyObject *scale, PyObject *zero_point,
@@ -94,8 +92,7 @@ static PyObject *fake_quantize_backward(PyObject *module, PyObject *args, PyObje
     }
     if (!pq_take(op, "g", g_object, PQ_T_F32, -1, 0, &g) ||
         !pq_take(op, "mask", mask_object, PQ_T_U8, 1, 0, &mask) ||
-        !pq_check_size(op, "mask", mask, (PyArray_SIZE(g) + 7) / 8) ||
-        (dx = new_like(g)) == NULL) {
+        !pq_check_size(op, "mask", mask, (PyArray_SIZE(g) + 7) / 8) || (dx = new_like(g)) == NULL) {
         goto done;
     }
     pq_call_begin(&call, pq_state_of(module), (int)threads.value);
@@ -121,9 +118,8 @@ static PyObject *fake_quantize_learned_backward(PyObject *module, PyObject *args
     pq_fake_args call_args;
     pq_call call;
 
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs,
-                                     "OOOO|O&O&O&O&:fake_quantize_learned_backward", keywords,
-                                     &x_object, &g_object, &scale, &zero_point, pq_to_int,
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOO|O&O&O&O&:fake_quantize_learned_backward",
+                                     keywords, &x_object, &g_object, &scale, &zero_point, pq_to_int,
                                      &g.quant_min, pq_to_int, &g.quant_max, pq_to_int, &g.axis,
                                      pq_to_int, &g.threads)) {
         return NULL;

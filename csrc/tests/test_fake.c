@@ -1,4 +1,5 @@
-/* fake: hand numbers, sums against float64, and every variant, shape and split against the definition. */
+/* fake: hand numbers, sums against float64, and every variant, shape and split against the
+ * definition. */
 #include <math.h>
 
 #include "check.h"
@@ -73,10 +74,10 @@ static void oracle_forward(const pq_fake_args *args, size_t i, float *x_hat, boo
 }
 
 static const size_t shapes[][3] = {/* outer, channels, inner */
-                                   {1, 1, 1},    {1, 1, 63},  {1, 1, 64},   {1, 1, 65},
-                                   {1, 1, 511},  {1, 1, 512}, {1, 1, 513},  {1, 1, 20011},
-                                   {3, 5, 16},   {2, 3, 17},  {2, 7, 49},   {4, 3, 1100},
-                                   {1, 300, 32}, {33, 7, 1},  {100, 96, 1}, {64, 31, 3},
+                                   {1, 1, 1},    {1, 1, 63},   {1, 1, 64},   {1, 1, 65},
+                                   {1, 1, 511},  {1, 1, 512},  {1, 1, 513},  {1, 1, 20011},
+                                   {3, 5, 16},   {2, 3, 17},   {2, 7, 49},   {4, 3, 1100},
+                                   {1, 300, 32}, {33, 7, 1},   {100, 96, 1}, {64, 31, 3},
                                    {65, 2, 15},  {5, 1500, 1}, {1, 1000, 1}, {31, 1, 5},
                                    {700, 3, 1},  {2, 2000, 2}, {70, 16, 1},  {1, 2, 5000}};
 
@@ -200,9 +201,9 @@ static void test_edges(void) {
             const bool inside = v > low && v < high;
             const float b = inside ? g_data[i] : 0.0f;
             good &= memcmp(&a, &out_a[i], sizeof a) == 0 && memcmp(&b, &out_b[i], sizeof b) == 0;
-            const double t = inside        ? rint((double)v) - (double)v
+            const double t = inside     ? rint((double)v) - (double)v
                              : v <= low ? (double)low
-                                           : (double)high;
+                                        : (double)high;
             want += (double)g_data[i] * t;
             size += fabs((double)g_data[i] * t);
         }
@@ -273,7 +274,9 @@ static void test_variants(pq_isa isa) {
         CHECK_SAME(out_a, out_b, (n + 80) * sizeof *out_a);
         CHECK(with_nan ? isnan(edge_a) && isnan(edge_b) : edge_a == edge_b);
         const size_t columns = n % 70, rows = (size_t)round % 33, stride = columns + n % 3;
-        const pq_fake_args many = {.channels = n + 1, .inner = 1, .quant_min = args.quant_min,
+        const pq_fake_args many = {.channels = n + 1,
+                                   .inner = 1,
+                                   .quant_min = args.quant_min,
                                    .quant_max = args.quant_max};
         fill(rows * stride + 4, &many);
         memset(out_a, 0x55, sizeof out_a), memset(out_b, 0x55, sizeof out_b);
@@ -323,10 +326,10 @@ static void test_stochastic(void) {
             const uint32_t keys[2] = {(uint32_t)key, (uint32_t)(key >> 32)};
             uint32_t words[4];
             pq_philox4x32(counter, keys, words);
-            const double v =
-                fmin(fmax((double)(x_data[i] / scales[c]), low - 1.0), high + 1.0);
+            const double v = fmin(fmax((double)(x_data[i] / scales[c]), low - 1.0), high + 1.0);
             const float moved = (float)v + (float)(words[i % 4] >> 8) * 0x1p-24f;
-            const float want = (float)fmin(fmax(floor((double)moved), low), high) * scales[c] + 0.0f;
+            const float want =
+                (float)fmin(fmax(floor((double)moved), low), high) * scales[c] + 0.0f;
             good &= memcmp(&want, &out_a[i], sizeof want) == 0;
         }
         CHECK(good);
@@ -401,7 +404,9 @@ static void test_errors(void) {
     CHECK_STATUS(pq_fake_learned_backward(&exec, &args, x, g, out, NULL, NULL), PQ_ERR_VALUE);
     const pq_affine grid = {0.5f, 0, -8, 7};
     CHECK_STATUS(pq_edge_backward(&exec, 3, grid, out, out + 1, out), PQ_ERR_VALUE);
-    CHECK_STATUS(pq_edge_backward(&exec, 4, grid, g, (const float *)(const void *)((const char *)x + 1), out), PQ_ERR_VALUE);
+    CHECK_STATUS(pq_edge_backward(&exec, 4, grid, g,
+                                  (const float *)(const void *)((const char *)x + 1), out),
+                 PQ_ERR_VALUE);
     CHECK_TEXT(message, "not aligned");
     CHECK_STATUS(pq_edge_backward(&exec, SIZE_MAX / 2, grid, g, x, out), PQ_ERR_OVERFLOW);
     /* NaN of `real` and g flows. */

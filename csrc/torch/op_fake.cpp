@@ -99,8 +99,8 @@ class Operand {
             }
             const int64_t channel = *axis < 0 ? *axis + dims : *axis;
             const Shape sizes = shape_of(x);
-            const auto place = static_cast<size_t>(
-                std::find(order.begin(), order.end(), channel) - order.begin());
+            const auto place =
+                static_cast<size_t>(std::find(order.begin(), order.end(), channel) - order.begin());
             grids = {sizes[place]};
             args_.channels = static_cast<size_t>(sizes[place]);
             args_.inner = product(sizes, place + 1, sizes.size());
@@ -234,10 +234,10 @@ fake_quantize_learned_backward(const Tensor &grad, const Tensor &x, const Tensor
     const Tensor ds = torch::stable::new_empty(g, shape_of(scale), ScalarType::Double);
     const Tensor dz = torch::stable::new_empty(g, shape_of(scale), ScalarType::Double);
     if (in.args()->channels > 0) {
-        call.check(pq_fake_learned_backward(
-            call.exec(), in.args(), in.x.const_data_ptr<float>(), g.const_data_ptr<float>(),
-            dx.mutable_data_ptr<float>(), ds.mutable_data_ptr<double>(),
-            dz.mutable_data_ptr<double>()));
+        call.check(pq_fake_learned_backward(call.exec(), in.args(), in.x.const_data_ptr<float>(),
+                                            g.const_data_ptr<float>(), dx.mutable_data_ptr<float>(),
+                                            ds.mutable_data_ptr<double>(),
+                                            dz.mutable_data_ptr<double>()));
     }
     return {in.restore(dx), ds, dz};
 }

@@ -11,10 +11,9 @@
  *     backward           dx = g where the mask bit is set, else 0
  *     learned backward   inside: low < v < high (strictly: LSQ, eq. 3)
  *                        dx = g inside, else 0
- *                        ds[c] = sum g t,  t = k - v inside, low where v <= low, high where v >= high
- *                        dz[c] = -s sum g outside
- *     stochastic         x_hat = clamp(floor(fl(v + u)), low, high) * s, v brought into [low - 1,
- *                        high + 1] before; u of element i is the upper 24 bits of word i % 4 of
+ *                        ds[c] = sum g t,  t = k - v inside, low where v <= low, high where v >=
+ * high dz[c] = -s sum g outside stochastic         x_hat = clamp(floor(fl(v + u)), low, high) * s,
+ * v brought into [low - 1, high + 1] before; u of element i is the upper 24 bits of word i % 4 of
  *                        Philox4x32-10(key = seed, counter = i / 4), times 2^-24
  *
  * and behind an edge, whose values y lie on one grid (low, high, s as above), where `real` is the
@@ -47,8 +46,8 @@
  * promised.
  *
  * Sources: Esser et al., Learned Step Size Quantization, arXiv 1902.08153, eq. 3 and 5; Bhalgat et
- * al., LSQ+, arXiv 2004.09576; Jain et al., Trained Quantization Thresholds, arXiv 1903.08066, eq. 7;
- * Salmon et al., Parallel Random Numbers: As Easy as 1, 2, 3, SC 2011.
+ * al., LSQ+, arXiv 2004.09576; Jain et al., Trained Quantization Thresholds, arXiv 1903.08066, eq.
+ * 7; Salmon et al., Parallel Random Numbers: As Easy as 1, 2, 3, SC 2011.
  */
 #ifndef PYQUANT_FAKE_H
 #define PYQUANT_FAKE_H
@@ -64,16 +63,16 @@
 
 typedef struct pq_fake_args {
     size_t n;
-    size_t channels, inner;    /* 1, 1 for per tensor */
-    const float *scale;        /* [channels], each in [2^-100, 2^100] */
-    const int32_t *zero_point; /* [channels], or [1]; quant_min <= z <= quant_max */
-    size_t zero_points;        /* channels or 1 */
+    size_t channels, inner;       /* 1, 1 for per tensor */
+    const float *scale;           /* [channels], each in [2^-100, 2^100] */
+    const int32_t *zero_point;    /* [channels], or [1]; quant_min <= z <= quant_max */
+    size_t zero_points;           /* channels or 1 */
     int32_t quant_min, quant_max; /* of int16's range */
 } pq_fake_args;
 
 /* mask [ceil(n / 8)] or NULL. */
-PQ_NODISCARD pq_status pq_fake_forward(const pq_exec *exec, const pq_fake_args *args, const float *x,
-                                       float *x_hat, uint8_t *mask);
+PQ_NODISCARD pq_status pq_fake_forward(const pq_exec *exec, const pq_fake_args *args,
+                                       const float *x, float *x_hat, uint8_t *mask);
 PQ_NODISCARD pq_status pq_fake_backward(const pq_exec *exec, size_t n, const float *g,
                                         const uint8_t *mask, float *dx);
 /* ds, dz [channels]; dz may be NULL. */
