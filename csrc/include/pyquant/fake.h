@@ -11,9 +11,10 @@
  *     backward           dx = g where the mask bit is set, else 0
  *     learned backward   inside: low < v < high (strictly: LSQ, eq. 3)
  *                        dx = g inside, else 0
- *                        ds[c] = sum g t,  t = k - v inside, low where v <= low, high where v >=
- * high dz[c] = -s sum g outside stochastic         x_hat = clamp(floor(fl(v + u)), low, high) * s,
- * v brought into [low - 1, high + 1] before; u of element i is the upper 24 bits of word i % 4 of
+ *                        ds[c] = sum g t,  t = k - v inside, low at v <= low, high at v >= high
+ *                        dz[c] = -s sum g outside
+ *     stochastic         x_hat = clamp(floor(fl(v + u)), low, high) * s, v brought into [low - 1,
+ *                        high + 1] before; u of element i is the upper 24 bits of word i % 4 of
  *                        Philox4x32-10(key = seed, counter = i / 4), times 2^-24
  *
  * and behind an edge, whose values y lie on one grid (low, high, s as above), where `real` is the
