@@ -9,8 +9,8 @@
 | `dorefa` | nothing (a transform of weights) | no: 2**bits levels on both sides of zero, and none there |
 | `dsq` | both ends | no: they are any floats, so zero need not be a code |
 
-Gradients are sums over the elements of a scale, in torch's order: they are not bound to one bit pattern
-as the integer ops are.
+Gradients are sums over the elements of a scale. Those of `lsq` on float32 have the same bits for any number
+of threads (fake.h); the others are in torch's order.
 """
 
 from __future__ import annotations
@@ -120,8 +120,15 @@ class LSQ(_Learned):
     def simulate(self, view: View, parameters: dict[str, Tensor]) -> Tensor:
         scale = view.expand(parameters["scale"])
         factor = self.grad_factor(view, scale.numel())
-        zero = torch.zeros((), device=scale.device)
-        return _steps(view.x, scale, zero, self.quant_min, self.quant_max, factor)
+        low, high = self.quant_min, self.quant_max
+        if view.x.dtype == torch.float32:  # the same in one pass forward and one back
+            one = scale.reshape(() if view.axis is None else (-1,))
+            zero_point = torch.zeros((), dtype=torch.int32, device=scale.device)
+            y: Tensor = torch.ops.pyquant.fake_quantize_learned(
+                view.x, one, zero_point, view.axis, low, high, factor
+            )
+            return y
+        return _steps(view.x, scale, torch.zeros((), device=scale.device), low, high, factor)
 
 
 @register_quantizer("lsq_plus")

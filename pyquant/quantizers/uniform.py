@@ -28,22 +28,28 @@ class _FakeUniform(torch.autograd.Function):
 def fake_uniform(
     x: Tensor, scale: Tensor, zero_point: Tensor, axis: int | None, quant_min: int, quant_max: int
 ) -> Tensor:
-    """``(clamp(rne(x / scale) + zero_point, quant_min, quant_max) - zero_point) * scale`` (quantize.h).
+    """``(clamp(rne(x / scale) + zero_point, quant_min, quant_max) - zero_point) * scale`` (fake.h).
 
     The gradient goes straight through where the rounded value is on the grid, and is 0 elsewhere.
 
     Parameters
     ----------
     x : Tensor
-        float32.
+        float32, for which the fused op runs, or another float dtype, in plain torch.
     scale, zero_point : Tensor
         float32, one element, or one for each entry of `axis`; the zero point holds integers.
     """
+    if x.dtype == torch.float32:
+        one = () if axis is None else (-1,)
+        offset = zero_point.to(torch.int32).reshape(one)
+        y: Tensor
+        y, _ = torch.ops.pyquant.fake_quantize(x, scale.reshape(one), offset, axis, quant_min, quant_max)
+        return y
     shape = [1] * x.dim()
     if axis is not None:
         shape[axis] = -1
     scale, zero_point = scale.reshape(shape), zero_point.reshape(shape)
-    y: Tensor = _FakeUniform.apply(x, scale, zero_point, quant_min - zero_point, quant_max - zero_point)  # type: ignore[no-untyped-call]
+    y = _FakeUniform.apply(x, scale, zero_point, quant_min - zero_point, quant_max - zero_point)  # type: ignore[no-untyped-call]
     return y
 
 
