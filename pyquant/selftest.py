@@ -297,6 +297,19 @@ def _levels(seed: int, count: int, size: int) -> Case:
     return Case("levels", "levels", f"{count} levels", arrays, {"axis": 1})
 
 
+def _fake(seed: int) -> Case:
+    """Eighths of a step on both sides of the range, gradients in quarters: every sum is exact."""
+    x = _integers(seed, (1003,), "int32", -1200, 1200).astype(np.float32) * np.float32(0.03125)
+    g = _integers(seed + 1, (1003,), "int32", -8, 8).astype(np.float32) * np.float32(0.25)
+    scale, zero_point = np.array([0.25], np.float32), np.array([3], np.int32)
+    arrays = {"x": x, "g": g, "scale": scale, "zero_point": zero_point}
+    return Case("fake_forward", "fake", "1003 elements", arrays, {"quant_min": -128, "quant_max": 127})
+
+
+def _fake_back(case: Case) -> Case:
+    return replace(case, kernel="fake_backward", op="fake_back")
+
+
 def _cases() -> Iterator[Case]:
     for i, dtype in enumerate(("int8", "int16", "int32")):
         yield _gemm(10 + 10 * i, 13, 130, 70, dtype)
@@ -345,6 +358,8 @@ def _cases() -> Iterator[Case]:
     yield _quantize(241, "int8", 0.37)
     yield _quantize(242, "int16", 0.003)
     yield _quantize_channels(243)
+    yield _fake(260)
+    yield _fake_back(_fake(260))
     yield _levels(244, 16, 100)
     yield _levels(246, 90, 1100)
     yield Case("observe_minmax", "observe", "501 elements", {"x": _floats(250, 501)})
@@ -417,6 +432,19 @@ def _call_levels(arrays: dict[str, Any], numbers: dict[str, Any]) -> tuple[Array
     return tuple(_C.levels(**arrays, **numbers, codes=codes, threads=1) for codes in (False, True))
 
 
+def _call_fake(arrays: dict[str, Any], numbers: dict[str, Any]) -> tuple[Array, ...]:
+    del arrays["g"]
+    y, mask = _C.fake_quantize_mask(**arrays, **numbers, threads=1)
+    return y, mask
+
+
+def _call_fake_back(arrays: dict[str, Any], numbers: dict[str, Any]) -> tuple[Array, ...]:
+    mask = np.packbits(np.arange(arrays["g"].size) % 3 == 0, bitorder="little")
+    straight = _C.fake_quantize_backward(arrays["g"], mask, threads=1)
+    learned = _C.fake_quantize_learned_backward(**arrays, **numbers, threads=1)
+    return straight, *learned
+
+
 def _call_observe(arrays: dict[str, Any], numbers: dict[str, Any]) -> tuple[Array, ...]:
     x, axis = arrays["x"], numbers.get("axis")
     count = 1 if axis is None else x.shape[axis]
@@ -453,6 +481,8 @@ _CALLS: dict[str, Callable[[dict[str, Any], dict[str, Any]], tuple[Array, ...]]]
     "mean": lambda arrays, numbers: (_C.mean(**arrays, **numbers, threads=1),),
     "transpose": _call_transpose,
     "quantize": _call_quantize,
+    "fake": _call_fake,
+    "fake_back": _call_fake_back,
     "levels": _call_levels,
     "observe": _call_observe,
     "histogram": _call_histogram,

@@ -47,6 +47,30 @@ def counted(case: Any) -> tuple[np.ndarray, ...]:
     return np.array(seen.counts, np.int64), np.array(meta)
 
 
+def fake(case: Any) -> tuple[np.ndarray, ...]:
+    """fake.h on operands whose quotients, products and sums are exact."""
+    scale, zero_point = float(case.arrays["scale"][0]), int(case.arrays["zero_point"][0])
+    low, high = case.numbers["quant_min"] - zero_point, case.numbers["quant_max"] - zero_point
+    v = [float(x) / scale for x in case.arrays["x"]]
+    q = [min(max(round(t), low), high) for t in v]
+    if case.op == "fake":
+        bits = np.array([low <= round(t) <= high for t in v])
+        return np.array([i * scale for i in q], np.float32), np.packbits(bits, bitorder="little")
+    g = [float(t) for t in case.arrays["g"]]
+    straight = [t if i % 3 == 0 else 0.0 for i, t in enumerate(g)]
+    inside = [low < t < high for t in v]
+    d = [i - t if within else i for i, t, within in zip(q, v, inside, strict=True)]
+    dx = [t if within else 0.0 for t, within in zip(g, inside, strict=True)]
+    d_scale = sum(a * b for a, b in zip(g, d, strict=True))
+    d_zero = sum(-scale * t for t, within in zip(g, inside, strict=True) if not within)
+    return (
+        np.array(straight, np.float32),
+        np.array(dx, np.float32),
+        np.array([d_scale]),
+        np.array([d_zero]),
+    )
+
+
 def on_levels(case: Any) -> tuple[np.ndarray, ...]:
     x, scale = case.arrays["x"], case.arrays["scale"].tolist()  # one a column
     table, limits = case.arrays["levels"].tolist(), case.arrays["thresholds"].tolist()
@@ -68,6 +92,8 @@ def outputs(case: Any) -> tuple[np.ndarray, ...]:
     """What the specification makes of a case."""
     if case.op == "quantize":
         return quantized(case)
+    if case.op in ("fake", "fake_back"):
+        return fake(case)
     if case.op == "levels":
         return on_levels(case)
     if case.op == "observe":
