@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import pyquant as pq
-from pyquant.observers import absmax_weight_scale
+from pyquant.observers import WEIGHT_SCALES, absmax_weight_scale
 
 
 class Small(nn.Module):
@@ -131,7 +131,7 @@ def test_a_failed_calibration_changes_nothing(monkeypatch: pytest.MonkeyPatch) -
             raise MemoryError
         return absmax_weight_scale(weight, *args, **kwargs)
 
-    monkeypatch.setattr("pyquant.graph.sites.linear.mse_weight_scale", failing)
+    monkeypatch.setitem(WEIGHT_SCALES, "mse", failing)
     with pytest.raises(MemoryError):
         pq.calibrate(model, [5.0 * data(64)[0]], progress=False)
     now = model.state_dict()
