@@ -126,10 +126,11 @@ def setup_of(prepared: Prepared) -> dict[str, str]:
 
 
 def model_digest(prepared: Prepared) -> str:
-    """SHA-256 of parameters and buffers, and of the sites' names; not of scales, nor of what was observed."""
+    """SHA-256 of parameters and buffers, and of the sites' names; not of scales, nor of what was observed, nor
+    of the configuration."""
     digest = hashlib.sha256(" ".join(prepared.sites()).encode())
     for name, value in sorted(prepared.state_dict().items()):
-        if not name.startswith("pq_sites.") and isinstance(value, Tensor):
+        if not name.startswith(("pq_sites.", "_extra_state")) and isinstance(value, Tensor):
             host = value.detach().cpu().contiguous()
             digest.update(f"{name} {host.dtype} {tuple(host.shape)}".encode())
             digest.update(host.reshape(-1).view(torch.uint8).numpy().tobytes())

@@ -16,7 +16,7 @@ ARGUMENTS = ["--quiet", *(str(part) for pair in SMALL.items() for part in pair)]
 # Kills itself: before a step is done, or when a checkpoint is written and has not taken its place.
 KILLERS = {
     "step": """
-import os, signal, qat_vit
+import os, signal, types, qat_vit
 step, count = qat_vit.Run._step, [0]
 def killing(self, *args):
     count[0] += 1
@@ -27,13 +27,13 @@ qat_vit.Run._step = killing
 qat_vit.main()
 """,
     "save": """
-import os, signal, qat_vit
+import os, signal, types, qat_vit
 count = [0]
 def killing(file):
     count[0] += 1
     if count[0] == 3:
         os.kill(os.getpid(), signal.SIGKILL)
-os.fsync = killing
+qat_vit.os = types.SimpleNamespace(fsync=killing)
 qat_vit.main()
 """,
 }
