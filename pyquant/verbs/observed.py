@@ -126,8 +126,8 @@ def setup_of(prepared: Prepared) -> dict[str, str]:
 
 
 def model_digest(prepared: Prepared) -> str:
-    """SHA-256 of parameters and buffers, and of the sites' names; not of scales, nor of what was observed, nor
-    of the configuration."""
+    """SHA-256 of parameters and buffers, and of the sites' names; not of scales, of what was observed, nor of
+    the configuration."""
     digest = hashlib.sha256(" ".join(prepared.sites()).encode())
     for name, value in sorted(prepared.state_dict().items()):
         if not name.startswith(("pq_sites.", "_extra_state")) and isinstance(value, Tensor):
