@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 
 import torch
 from torch import nn
 
 from pyquant.graph.sites import Site
 
-__all__ = ["ScaleWatch"]
+__all__ = ["ScaleWatch", "learned_scales"]
+
+
+def learned_scales(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    """(site and which of its scales, the scale) of every learned one, whatever the modes."""
+    for module in model.modules():
+        if isinstance(module, Site):
+            for name, parameter in module.named_parameters():
+                yield f"{module.name}: {name}", parameter
 
 
 class ScaleWatch:
@@ -29,13 +38,7 @@ class ScaleWatch:
         """Warn, once, or say nothing."""
         if self._done or not torch.is_grad_enabled() or torch.compiler.is_compiling():
             return
-        scales = {
-            f"{module.name}: {name}": parameter
-            for module in model.modules()
-            if isinstance(module, Site)
-            for name, parameter in module.named_parameters()
-            if parameter.requires_grad
-        }
+        scales = {name: scale for name, scale in learned_scales(model) if scale.requires_grad}
         if not scales:
             return
         known = {id(scale) for scale in scales.values()}

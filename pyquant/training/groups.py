@@ -3,22 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import Any
 
 from torch import nn
 
-from pyquant.graph.sites import Site
+from pyquant.graph.watch import learned_scales
 
-__all__ = ["learned_scales", "param_groups"]
-
-
-def learned_scales(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
-    """(site and which of its scales, the scale) of every learned one, whatever the modes."""
-    for module in model.modules():
-        if isinstance(module, Site):
-            for name, parameter in module.named_parameters():
-                yield f"{module.name}: {name}", parameter
+__all__ = ["param_groups"]
 
 
 def param_groups(
