@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from pyquant.qparams import SCALE_MAX, SCALE_MIN
+
 from .fake_layout import Layout, find_layout
 from .grid import check_float
 from .lanes import halve, round_to_integer, sum_columns, sum_runs
@@ -20,7 +22,6 @@ from .library import autocast_off, define
 __all__: list[str] = []
 
 _SHORT = 16
-_SMALLEST_SCALE, _LARGEST_SCALE = 2.0**-100, 2.0**100
 
 
 class _Steps(NamedTuple):
@@ -71,7 +72,7 @@ def _steps(
         zero = torch.round(zero).clamp(quant_min, quant_max)
     good = torch.stack(
         [
-            ((scale >= _SMALLEST_SCALE) & (scale <= _LARGEST_SCALE)).all(),
+            ((scale >= SCALE_MIN) & (scale <= SCALE_MAX)).all(),
             ((zero >= quant_min) & (zero <= quant_max)).all(),
             ~torch.isnan(x).any(),
         ]

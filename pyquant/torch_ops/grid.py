@@ -16,6 +16,8 @@ from typing import NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
+from pyquant.qparams import SCALE_MAX, SCALE_MIN
+
 __all__ = [
     "Edge",
     "Grid",
@@ -31,8 +33,6 @@ __all__ = [
     "require_int8",
     "saturate",
 ]
-
-_SMALLEST_SCALE, _LARGEST_SCALE = 2.0**-100, 2.0**100
 
 
 class Edge(NamedTuple):
@@ -115,7 +115,7 @@ def read_grids(op: str, *edges: Edge) -> tuple[Grid, ...]:
     grids = []
     for index, edge in enumerate(edges):
         scale, zero_point = values[2 * index], int(values[2 * index + 1])
-        if not (math.isfinite(scale) and _SMALLEST_SCALE <= scale <= _LARGEST_SCALE):
+        if not (math.isfinite(scale) and SCALE_MIN <= scale <= SCALE_MAX):
             raise RuntimeError(f"{op}: expected a scale in [2^-100, 2^100], got {scale!r}")
         if not edge.quant_min <= zero_point <= edge.quant_max:
             raise RuntimeError(

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pyquant.qparams import SCALE_MAX, SCALE_MIN
+
 from .grid import (
     Edge,
     Grid,
@@ -26,7 +28,7 @@ from .grid import (
 )
 from .integer import dyadic_tensor, rnu
 from .library import autocast_off, define
-from .weight_scales import LARGEST_SCALE, SMALLEST_SCALE, own_scales, weight_gradients
+from .weight_scales import own_scales, weight_gradients
 
 __all__: list[str] = []
 
@@ -77,7 +79,7 @@ def _column_scales(own: Tensor, bias: Tensor | None, x_grid: Grid) -> Tensor:
     if bias is not None:
         own = torch.maximum(own, bias.abs().double() / (x_grid.scale * 2.0**30))
     scale = torch.where(own == 0, 1.0, own)
-    return scale.float().clamp(SMALLEST_SCALE, LARGEST_SCALE)
+    return scale.float().clamp(SCALE_MIN, SCALE_MAX)
 
 
 def _group_scales(

@@ -12,9 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pyquant.qparams import SCALE_MAX, SCALE_MIN
+
 from .grid import check_float, reject_nan, reject_nonfinite
 from .library import autocast_off, define
-from .weight_scales import LARGEST_SCALE, SMALLEST_SCALE, own_scales, weight_gradients
+from .weight_scales import own_scales, weight_gradients
 
 __all__: list[str] = []
 
@@ -44,7 +46,7 @@ def _scales(weight: Tensor, given: Tensor | None, bits: int, group_size: int) ->
     rows = torch.nn.functional.pad(weight, (0, -k % size)).reshape(n, -1, size)
     flat = None if given is None else given.reshape(n, -1)
     own = own_scales("quantize_weight", rows, flat, 2 ** (bits - 1) - 1)
-    return torch.where(own == 0, 1.0, own).float().clamp(SMALLEST_SCALE, LARGEST_SCALE)
+    return torch.where(own == 0, 1.0, own).float().clamp(SCALE_MIN, SCALE_MAX)
 
 
 def body(weight: Tensor, weight_scale: Tensor | None, weight_bits: int, group_size: int) -> Tensor:

@@ -7,15 +7,15 @@ import math
 import torch
 from torch import Tensor
 
-__all__ = ["LARGEST_SCALE", "SMALLEST_SCALE", "own_scales", "weight_gradients"]
+from pyquant.qparams import SCALE_MAX, SCALE_MIN
 
-SMALLEST_SCALE, LARGEST_SCALE = 2.0**-100, 2.0**100
+__all__ = ["own_scales", "weight_gradients"]
 
 
 def own_scales(op: str, weight: Tensor, given: Tensor | None, weight_max: int) -> Tensor:
     """absmax / weight_max over the last axis, or the given scales, in float64."""
     if given is not None:
-        outside = given[(given < SMALLEST_SCALE) | (given > LARGEST_SCALE)]
+        outside = given[(given < SCALE_MIN) | (given > SCALE_MAX)]
         if outside.numel() > 0:
             raise RuntimeError(f"{op}: expected weight_scale in [2^-100, 2^100], got {outside[0].item()!r}")
         return given.double()
