@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-__all__ = ["Layout", "find_layout"]
+__all__ = ["Layout", "find_layout", "memory_order"]
 
 
 class Layout(NamedTuple):
@@ -39,17 +39,22 @@ class Layout(NamedTuple):
         return ordered.permute(back)
 
 
+def memory_order(x: Tensor) -> tuple[int, ...]:
+    """The axes of `x` from the outermost in memory, where it is dense in that order; else as they are."""
+    axes = tuple(range(x.dim()))
+    if x.is_contiguous():
+        return axes
+    strides = x.stride()
+    order = tuple(sorted(axes, key=lambda d: -strides[d]))
+    return order if x.permute(order).is_contiguous() else axes
+
+
 def find_layout(op: str, x: Tensor, axis: int | None) -> Layout:
     """The order of memory of a dense `x`, or the order of its axes where it has gaps or overlaps."""
     dims = x.dim()
     if axis is not None and not -dims <= axis < dims:
         raise RuntimeError(f"{op}: expected axis in [{-dims}, {dims - 1}], got {axis}")
-    order = tuple(range(dims))
-    if not x.is_contiguous():
-        strides = x.stride()
-        by_stride = tuple(sorted(order, key=lambda d: -strides[d]))
-        if x.permute(by_stride).is_contiguous():
-            order = by_stride
+    order = memory_order(x)
     sizes = tuple(x.shape[d] for d in order)
     if axis is None:
         return Layout(order, 0, sizes, 1, 1, x.numel())

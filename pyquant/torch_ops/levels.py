@@ -15,11 +15,13 @@ a gradient has the same bits from the shim and from any device.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from .fake_layout import Layout, find_layout, memory_order
 from .grid import check_float
 from .library import autocast_off, define
 
@@ -28,39 +30,11 @@ __all__ = ["memory_order"]
 _LANES, _BLOCK, _PIECE, _ROWS, _MOST = 16, 2048, 65536, 128, 256
 
 
-def memory_order(x: Tensor) -> list[int]:
-    """The axes of `x` from the outermost in memory, where it is dense in that order; else as they are."""
-    axes = list(range(x.dim()))
-    if x.is_contiguous():
-        return axes
-    strides = x.stride()
-    order = sorted(axes, key=lambda d: -strides[d])
-    return order if x.permute(order).is_contiguous() else axes
-
-
-def _inverse(order: list[int]) -> list[int]:
+def _inverse(order: Sequence[int]) -> list[int]:
     inverse = [0] * len(order)
     for place, axis in enumerate(order):
         inverse[axis] = place
     return inverse
-
-
-class _Layout(NamedTuple):
-    """``[outer, channels, inner]`` of a tensor whose axes are in `order`."""
-
-    order: list[int]
-    outer: int
-    channels: int
-    inner: int
-
-
-def _layout(x: Tensor, axis: int | None) -> _Layout:
-    order = memory_order(x)
-    if axis is None:
-        return _Layout(order, 1, 1, x.numel())
-    at = order.index(axis % x.dim())
-    shape = [x.shape[d] for d in order]
-    return _Layout(order, math.prod(shape[:at]), shape[at], math.prod(shape[at + 1 :]))
 
 
 def _check(op: str, x: Tensor, scale: Tensor, levels: Tensor, thresholds: Tensor, axis: int | None) -> None:
@@ -107,7 +81,7 @@ def _check_values(op: str, x: Tensor, scale: Tensor, levels: Tensor, thresholds:
 class _Placed(NamedTuple):
     """What the formulas work on: everything ``[outer, channels, inner]``."""
 
-    layout: _Layout
+    layout: Layout
     v: Tensor
     scale: Tensor
     code: Tensor
@@ -115,21 +89,14 @@ class _Placed(NamedTuple):
 
 
 def _place(x: Tensor, scale: Tensor, levels: Tensor, thresholds: Tensor, axis: int | None) -> _Placed:
-    layout = _layout(x, axis)
-    dense = x.permute(layout.order).reshape(layout.outer, layout.channels, layout.inner)
+    layout = find_layout("levels", x, axis)
     s = scale.reshape(1, -1, 1)
-    v = (dense / s).contiguous()
+    v = (layout.to_memory(x) / s).contiguous()
     code = torch.bucketize(v, thresholds, right=True)  # how many thresholds are <= v
     return _Placed(layout, v, s, code, torch.logical_and(v >= levels[0], v <= levels[-1]))
 
 
-def _return(x: Tensor, layout: _Layout, y: Tensor) -> Tensor:
-    """`y` ``[outer, channels, inner]`` with the shape and the layout that an output has."""
-    shape = [x.shape[d] for d in layout.order]
-    return y.reshape(shape).contiguous().permute(_inverse(layout.order))
-
-
-def _new_like(x: Tensor, order: list[int]) -> Tensor:
+def _new_like(x: Tensor, order: Sequence[int]) -> Tensor:
     return x.new_empty([x.shape[d] for d in order]).permute(_inverse(order))
 
 
@@ -148,7 +115,7 @@ def fake_levels_body(
     p = _place(x, scale, levels, thresholds, axis)
     bits = torch.nn.functional.pad(p.inside.reshape(-1).to(torch.uint8), (0, -x.numel() % 8))
     mask = (bits.reshape(-1, 8) * _bit_values(x)).sum(dim=1, dtype=torch.uint8)
-    return _return(x, p.layout, levels[p.code] * p.scale), mask
+    return p.layout.from_memory(levels[p.code] * p.scale), mask
 
 
 def _fake_levels_fake(
@@ -159,7 +126,7 @@ def _fake_levels_fake(
 
 
 def _straight_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    ctx.order = memory_order(inputs[0])
+    ctx.order = list(memory_order(inputs[0]))
     ctx.save_for_backward(output[1])
     ctx.set_materialize_grads(False)
 
@@ -228,7 +195,7 @@ def fake_levels_learned_body(
     _check(op, x, scale, levels, thresholds, axis)
     _check_values(op, x, scale, levels, thresholds)
     p = _place(x, scale, levels, thresholds, axis)
-    return _return(x, p.layout, levels[p.code] * p.scale)
+    return p.layout.from_memory(levels[p.code] * p.scale)
 
 
 def _check_factor(op: str, grad_factor: float) -> None:
@@ -322,7 +289,7 @@ def fake_levels_learned_backward_body(
     _check_learned(op, grad, x, scale, levels, thresholds, axis, grad_factor)
     _check_values(op, x, scale, levels, thresholds)
     p = _place(x, scale, levels, thresholds, axis)
-    g = grad.permute(p.layout.order).reshape(p.v.shape)
+    g = p.layout.to_memory(grad)
     end = torch.where(p.v < levels[0], levels[0], levels[-1])
     terms = g * torch.where(p.inside, levels[p.code] - p.v, end)
     columns = p.layout.channels > 1 and p.layout.inner == 1
@@ -330,7 +297,7 @@ def fake_levels_learned_backward_body(
     if x.numel() > 0:
         total = _sum_columns(terms) if columns else _sum_runs(terms)
     dscale = (grad_factor * total).to(torch.float32).reshape(scale.shape)
-    return _return(x, p.layout, torch.where(p.inside, g, 0.0)), dscale
+    return p.layout.from_memory(torch.where(p.inside, g, 0.0)), dscale
 
 
 def _check_learned(
