@@ -91,6 +91,16 @@ def augmented(images: Tensor, seed: int) -> Tensor:
     return torch.stack([x.flip(-1) if mirror else x for x, mirror in zip(made, mirrored, strict=True)])
 
 
+def shuffled(count: int, seed: int) -> Tensor:
+    """The numbers of the images in an order that depends on the seed alone."""
+    return torch.randperm(count, generator=torch.Generator().manual_seed(seed))
+
+
+def held_out(count: int) -> int:
+    """How many of the first images validate."""
+    return max(1, int(HELD_OUT * count))
+
+
 def save_whole(path: Path, state: dict[str, Any]) -> None:
     """Write beside the old file and take its place: a kill leaves the one or the other."""
     beside = path.with_suffix(".part")
@@ -106,9 +116,7 @@ class Run:
 
     def __init__(self, task: Task, options: argparse.Namespace) -> None:
         self.task, self.options = task, options
-        count = len(task.images)
-        order = torch.randperm(count, generator=torch.Generator().manual_seed(options.seed))
-        held = max(1, int(HELD_OUT * count))
+        order, held = shuffled(len(task.images), options.seed), held_out(len(task.images))
         self.validation, self.training = order[:held], order[held:]
         calibration = task.images[self.training[: options.calib]].split(options.batch)
         self.model = pq.quantize(
@@ -155,12 +163,7 @@ class Run:
 
     def _epoch(self) -> None:
         options, at = self.options, self.at
-        order = self.training[
-            torch.randperm(
-                len(self.training),
-                generator=torch.Generator().manual_seed(options.seed * 100_003 + at.epoch),
-            )
-        ]
+        order = self.training[shuffled(len(self.training), options.seed * 100_003 + at.epoch)]
         title = f"epoch {at.epoch + 1} of {options.epochs}"
         with tqdm(total=self.steps, initial=at.step, desc=title, disable=options.quiet, leave=False) as bar:
             while at.step < self.steps:
