@@ -1,7 +1,7 @@
 """What does training win back of what calibration loses, and does a mixed plan train to more?
 
 For each seed and each width: calibrate, count right answers of the integer engine, train with learned scales
-(examples/qat_vit.py: its schedule, its held-out images, half of the loss the distance from the float model),
+(examples/qat_vit.py: its schedule and held-out images; most of the loss is the distance from the float model),
 count again, and look whether the trained model and the engine give the same numbers. At one width also with
 one family of non-linear methods everywhere, and with the plan that mixes them.
 
@@ -38,7 +38,7 @@ def options_of(arguments: argparse.Namespace, seed: int, out: Path) -> argparse.
         batch=64,
         calib=512,
         config=None,
-        distill=0.5,
+        distill=arguments.distill,
         epochs=arguments.epochs,
         lr=arguments.lr,
         out=out,
@@ -133,10 +133,11 @@ def main() -> None:
     parser.add_argument("--checkpoint", type=Path, required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--rows", nargs="+", default=list(ROWS), choices=ROWS)
-    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--images", type=int, default=20_000, help="training images")
     parser.add_argument("--tests", type=int, default=10_000)
     parser.add_argument("--lr", type=float, default=3e-4)
+    parser.add_argument("--distill", type=float, default=0.9)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("-o", "--out", type=Path, required=True)
     arguments = parser.parse_args()
@@ -153,7 +154,9 @@ def main() -> None:
     tests = list(zip(task.test_images.split(BATCH), task.test_labels.split(BATCH), strict=True))
     out = Results(arguments.out)
     out.data["torch"] = torch.__version__
-    out.data["options"] = {name: getattr(arguments, name) for name in ("epochs", "images", "tests", "lr")}
+    out.data["options"] = {
+        name: getattr(arguments, name) for name in ("epochs", "images", "tests", "lr", "distill")
+    }
     out.get("float", lambda: float(pq.evaluate(task.model, tests, progress=False).top1))
     for seed in arguments.seeds:
         for row in arguments.rows:

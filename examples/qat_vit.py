@@ -251,7 +251,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--scale-lr", type=float, help="of learned scales, as a share of their size; as --lr")
     parser.add_argument("--weight-decay", type=float, default=0.01)
     parser.add_argument(
-        "--distill", type=float, default=0.5, help="share of the distance from the float model"
+        "--distill", type=float, default=0.9, help="share of the distance from the float model"
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, help="of torch; a run goes on in the same bits with as many")

@@ -179,7 +179,7 @@ def output_gradient(
     quant_min or quant_max, and no gradient for the grid.
 
     With a learned scale (LSQ [1]_, eq. 2 and 3): with v = real / scale, the float function of the op's
-    operands in steps, and low, high the centred ends of the range,
+    operands (of linear, the product of its integers) in steps, and low, high the centred ends of the range,
 
         d y / d scale = q - v   where low < v < high,   low where v <= low,   high where v >= high
 
@@ -196,7 +196,7 @@ def output_gradient(
     learn : bool
         Whether the scale wants a gradient.
     real : callable
-        Gives the float function; called only for a learned scale.
+        Gives what is quantized, in float; called only for a learned scale.
 
     References
     ----------

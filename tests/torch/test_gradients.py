@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pyquant.numerics import derive_group_scale, derive_weight_scale
 from pyquant.torch_ops import FUNCTIONS
 
 from .cases import grid, op
@@ -23,8 +24,17 @@ def leaf(*shape: int, scale: float = 1.0) -> Tensor:
     return (scale * torch.randn(shape, generator=generator)).requires_grad_()
 
 
-def compare(name: str, args: tuple[Any, ...], function: Function, leaves: tuple[Tensor, ...]) -> None:
-    """`args` end with the output grid, chosen so that some outputs are clipped and some are not."""
+def compare(
+    name: str,
+    args: tuple[Any, ...],
+    function: Function,
+    leaves: tuple[Tensor, ...],
+    before: Tensor | None = None,
+) -> None:
+    """`args` end with the output grid, chosen so that some outputs are clipped and some are not.
+
+    `before` is what the output's quantizer sees, if not the float function.
+    """
     y = op(name)(*args)
     scale, zero_point, low, high = args[-4:]
     inside = (y > (low - zero_point) * scale) & (y < (high - zero_point) * scale)
@@ -38,10 +48,16 @@ def compare(name: str, args: tuple[Any, ...], function: Function, leaves: tuple[
     # zero exactly where everything that an output saw was clipped
     nothing = torch.autograd.grad(op(name)(*args), leaves, torch.where(inside, 0.0, upstream))
     assert all(not g.any() for g in nothing)
-    compare_learned(name, args, function, leaves)
+    compare_learned(name, args, function, leaves, before)
 
 
-def compare_learned(name: str, args: tuple[Any, ...], function: Function, leaves: tuple[Tensor, ...]) -> None:
+def compare_learned(
+    name: str,
+    args: tuple[Any, ...],
+    function: Function,
+    leaves: tuple[Tensor, ...],
+    before: Tensor | None = None,
+) -> None:
     """With a scale that wants a gradient: LSQ's, by finite differences of what LSQ differentiates.
 
     That is the quantizer with its rounding offset r = q - v held fixed: s (v + r) with v = x / s inside,
@@ -54,7 +70,8 @@ def compare_learned(name: str, args: tuple[Any, ...], function: Function, leaves
     upstream = torch.randn(y.shape, generator=torch.Generator().manual_seed(9))
     got_scale, *got = torch.autograd.grad(y, (scale, *leaves), upstream)
     with torch.no_grad():
-        x, s = function(*leaves).double(), float(scale)
+        s = float(scale)
+        x = function(*leaves).double() if before is None else before
         v = x / s
         inside = (v > low) & (v < high)
         offset = (y.double() / s).round() - v
@@ -85,16 +102,44 @@ def test_requantize() -> None:
     compare("requantize", (x, *grid(0.001, 5, 16), *grid(0.01, 5)), lambda x: x + 0, (x,))
 
 
+def products(x: Tensor, w: Tensor, b: Tensor | None, bits: int, group_size: int, *grids: Any) -> Tensor:
+    """The integers of a linear layer as real numbers in float64, rounded to 1/128 of an output step."""
+    x_scale, y_scale = float(grids[0]), float(grids[4])
+    bias = None if b is None else b.detach().numpy()
+    scale = torch.ones(w.shape)
+    if group_size:
+        groups = derive_group_scale(w.detach().numpy(), bias, x_scale, group_size, bits)
+        scale = torch.from_numpy(groups.group_multiplier).float().repeat_interleave(group_size, dim=1)
+        scale = scale[:, : w.shape[1]]
+        column = torch.from_numpy(groups.w_scale)
+    else:
+        column = torch.from_numpy(derive_weight_scale(w.detach().numpy(), bias, x_scale, bits))
+    scale = scale * column[:, None]
+    limit = 2 ** (bits - 1) - 1
+    with torch.no_grad():
+        weights = (w / scale).round().clamp(-limit, limit).double() * scale.double()
+        values = (x / x_scale).round().clamp(grids[2], grids[3]).double() * x_scale
+        total = values @ weights.T
+        if b is not None:
+            unit = x_scale * column.double()
+            total = total + (b.double() / unit).round() * unit
+        fine = y_scale / 128
+        return (total / fine).round().clamp(-32768, 32767) * fine
+
+
 @pytest.mark.parametrize(("with_bias", "bits", "group_size"), [(False, 8, 0), (True, 8, 0), (True, 4, 4)])
 def test_linear(with_bias: bool, bits: int, group_size: int) -> None:
     x, w, b = leaf(3, 5, 8), leaf(6, 8), leaf(6)
-    args = (x, *grid(0.05), w, b if with_bias else None, None, bits, group_size, *grid(0.02))
-    compare("linear", args, F.linear, (x, w, b) if with_bias else (x, w))
+    bias = b if with_bias else None
+    args = (x, *grid(0.05), w, bias, None, bits, group_size, *grid(0.02))
+    before = products(x, w, bias, bits, group_size, *grid(0.05), *grid(0.02))
+    compare("linear", args, F.linear, (x, w, b) if with_bias else (x, w), before)
 
 
 def test_linear_of_one_vector() -> None:
     x, w = leaf(8), leaf(16, 8)
-    compare("linear", (x, *grid(0.05), w, None, None, 8, 0, *grid(0.02)), F.linear, (x, w))
+    before = products(x, w, None, 8, 0, *grid(0.05), *grid(0.02))
+    compare("linear", (x, *grid(0.05), w, None, None, 8, 0, *grid(0.02)), F.linear, (x, w), before)
 
 
 @pytest.mark.parametrize("rms", [False, True])
