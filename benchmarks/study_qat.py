@@ -1,7 +1,7 @@
 """What does training win back of what calibration loses, and does a mixed plan train to more?
 
 For each seed and each width: calibrate, count right answers of the integer engine, train with learned scales
-(examples/qat_vit.py: its schedule and held-out images; most of the loss is the distance from the float model),
+(examples/qat_vit.py: its schedule and held-out images; the loss is mostly the distance from the float model),
 count again, and look whether the trained model and the engine give the same numbers. At one width also with
 one family of non-linear methods everywhere, and with the plan that mixes them.
 

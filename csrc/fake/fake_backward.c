@@ -1,5 +1,6 @@
 /* Entries of the learned backward passes: blocks leave their sums in an array, one entry each, and
  * these are added by index when all are there: which thread did which leaves no trace. */
+#include <inttypes.h>
 #include <stdatomic.h>
 #include <string.h>
 
@@ -21,6 +22,7 @@ typedef struct task {
     size_t run, blocks; /* long runs: elements, and blocks, of one */
     size_t rows, tiles; /* short runs */
     const float *x, *g, *y;
+    const float *slope, *step; /* of k = 0 */
     float *dx;
     double *steps, *outside; /* an entry for each block (of a column) */
     atomic_bool nan;
@@ -216,46 +218,107 @@ static void edge_blocks(void *pointer, size_t begin, size_t end, int slot) {
     }
 }
 
-pq_status pq_edge_backward_learned(const pq_exec *exec, size_t n, pq_affine grid, const float *g,
-                                   const float *real, const float *y, float *dx, double *sum) {
-    static const char op[] = "edge_backward_learned";
-    const pq_fake_args args = {
-        0, 1, 1, &grid.scale, &grid.zero_point, 1, grid.quant_min, grid.quant_max};
-    pq_status status = pq_fake_check(exec, op, &args);
-    if (status == PQ_OK && sum == NULL) {
-        status = pq_fail(exec, PQ_ERR_VALUE, "%s: the sum is NULL", op);
+static void lookup_blocks(void *pointer, size_t begin, size_t end, int slot) {
+    const task *t = pointer;
+    (void)slot;
+    for (size_t item = begin; item < end; item++) {
+        const size_t at = item * PQ_FAKE_BLOCK, n = pq_min_size(t->n - at, PQ_FAKE_BLOCK);
+        t->steps[item] = t->kernel->lookup(n, t->g + at, t->x + at, t->tables->grid, t->slope,
+                                           t->step, t->dx + at);
     }
-    if (status != PQ_OK || n == 0) {
-        if (status == PQ_OK) {
-            *sum = 0.0;
-        }
-        return status;
+}
+
+/* The grid, and where the sum goes; true where there is something left to do. */
+static bool one_grid(const pq_exec *exec, const char *op, const pq_fake_args *args, size_t n,
+                     double *sum, pq_status *status) {
+    *status = pq_fake_check(exec, op, args);
+    if (*status == PQ_OK && sum == NULL) {
+        *status = pq_fail(exec, PQ_ERR_VALUE, "%s: the sum is NULL", op);
     }
+    if (*status == PQ_OK && n == 0) {
+        *sum = 0.0;
+    }
+    return *status == PQ_OK && n > 0;
+}
+
+/* Blocks of one grid, whose sums are added. */
+static pq_status run_one_grid(const pq_exec *exec, const char *op, const pq_fake_args *args,
+                              void (*blocks)(void *, size_t, size_t, int), task *t, double *sum) {
     pq_fake_tables tables = {0};
-    const size_t items = pq_ceil_div(n, PQ_FAKE_BLOCK);
+    const size_t items = pq_ceil_div(t->n, PQ_FAKE_BLOCK);
     double *sums = NULL;
-    status = check(exec, op, n, real, "real", g, dx);
-    status = status != PQ_OK ? status : pq_fake_operand(exec, op, "y", y, sizeof *y);
-    status = status != PQ_OK ? status : pq_fake_overlap(exec, op, n, dx, y, "y", false);
-    status = status != PQ_OK ? status : pq_fake_tables_make(exec, op, &args, &tables);
+    pq_status status = pq_fake_tables_make(exec, op, args, &tables);
     status = status != PQ_OK ? status : make_sums(exec, op, items, 1, &sums);
     if (status != PQ_OK) {
         return status;
     }
-    task t = {.kernel = pq_kernel_choose(PQ_KERNEL_OP_fake_backward),
-              .tables = &tables,
-              .n = n,
-              .x = real,
-              .g = g,
-              .y = y,
-              .dx = dx,
-              .steps = sums};
+    t->kernel = pq_kernel_choose(PQ_KERNEL_OP_fake_backward);
+    t->tables = &tables;
+    t->steps = sums;
     const size_t grain = pq_grain(exec, items, 1, (uint64_t)PQ_FAKE_BLOCK * ELEMENT_PS);
-    status = exec->parallel_for(exec, items, grain, edge_blocks, &t);
+    status = exec->parallel_for(exec, items, grain, blocks, t);
     if (status == PQ_OK) {
         halve(sums, items, 1);
         *sum = sums[0];
     }
     pq_free(sums);
     return status;
+}
+
+pq_status pq_edge_backward_learned(const pq_exec *exec, size_t n, pq_affine grid, const float *g,
+                                   const float *real, const float *y, float *dx, double *sum) {
+    static const char op[] = "edge_backward_learned";
+    const pq_fake_args args = {
+        0, 1, 1, &grid.scale, &grid.zero_point, 1, grid.quant_min, grid.quant_max};
+    pq_status status;
+    if (!one_grid(exec, op, &args, n, sum, &status)) {
+        return status;
+    }
+    status = check(exec, op, n, real, "real", g, dx);
+    status = status != PQ_OK ? status : pq_fake_operand(exec, op, "y", y, sizeof *y);
+    status = status != PQ_OK ? status : pq_fake_overlap(exec, op, n, dx, y, "y", false);
+    if (status != PQ_OK) {
+        return status;
+    }
+    task t = {.n = n, .x = real, .g = g, .y = y, .dx = dx};
+    return run_one_grid(exec, op, &args, edge_blocks, &t, sum);
+}
+
+pq_status pq_lookup_backward(const pq_exec *exec, size_t n, pq_affine grid, const float *slope,
+                             const float *step, const float *g, const float *x, float *dx,
+                             double *sum) {
+    static const char op[] = "lookup_backward";
+    enum { ENTRIES = 256 };
+    const pq_fake_args args = {
+        0, 1, 1, &grid.scale, &grid.zero_point, 1, grid.quant_min, grid.quant_max};
+    pq_status status = PQ_OK;
+    if (grid.quant_min < INT8_MIN || grid.quant_max > INT8_MAX) {
+        return pq_fail(exec, PQ_ERR_VALUE,
+                       "%s: expected the range of x inside int8, got [%" PRId32 ", %" PRId32 "]",
+                       op, grid.quant_min, grid.quant_max);
+    }
+    if (!one_grid(exec, op, &args, n, sum, &status)) {
+        return status;
+    }
+    status = check(exec, op, n, x, "x", g, dx);
+    status = status != PQ_OK ? status : pq_fake_operand(exec, op, "slope", slope, sizeof *slope);
+    if (status == PQ_OK && step != NULL) {
+        status = pq_fake_operand(exec, op, "step", step, sizeof *step);
+    }
+    if (status == PQ_OK && (pq_overlaps(dx, n * sizeof *dx, slope, ENTRIES * sizeof *slope) ||
+                            (step != NULL && pq_overlaps(dx, n * sizeof *dx, step,
+                                                         ENTRIES * sizeof *step)))) {
+        status = pq_fail(exec, PQ_ERR_VALUE, "%s: expected the output not to overlap a table", op);
+    }
+    if (status != PQ_OK) {
+        return status;
+    }
+    const ptrdiff_t zero = grid.zero_point - INT8_MIN;
+    task t = {.n = n,
+              .x = x,
+              .g = g,
+              .slope = slope + zero,
+              .step = step == NULL ? NULL : step + zero,
+              .dx = dx};
+    return run_one_grid(exec, op, &args, lookup_blocks, &t, sum);
 }

@@ -18,6 +18,9 @@ struct pq_fake_backward_kernel {
     /* n <= PQ_FAKE_BLOCK, one grid. */
     double (*edge)(size_t n, const float *g, const float *real, const float *y, pq_fake_grid grid,
                    float *dx);
+    /* n <= PQ_FAKE_BLOCK, one grid. slope and step, which may be NULL, are indexed by k. */
+    double (*lookup)(size_t n, const float *g, const float *x, pq_fake_grid grid,
+                     const float *slope, const float *step, float *dx);
 };
 
 #endif

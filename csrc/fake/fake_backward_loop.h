@@ -24,6 +24,21 @@ static inline float pq_fake_edge_step(float real, float y, const pq_fake_grid *g
     return v != v ? v : pq_fake_clamp(v, low, high);
 }
 
+/* Elements begin to n; the lanes go on from what they hold. */
+static inline void pq_fake_lookup_loop(size_t begin, size_t n, const float *g, const float *x,
+                                       const pq_fake_grid *grid, const float *slope,
+                                       const float *step, float *dx, float lanes[PQ_FAKE_LANES]) {
+    for (size_t i = begin; i < n; i++) {
+        const float gradient = g[i];
+        const float v = pq_fake_clamp(x[i] * *grid->reciprocal, *grid->low, *grid->high);
+        const ptrdiff_t k = (ptrdiff_t)pq_fake_round(v);
+        if (step != NULL) {
+            lanes[i % PQ_FAKE_LANES] += gradient * step[k];
+        }
+        dx[i] = gradient * slope[k];
+    }
+}
+
 static inline double pq_fake_add_lanes(const float lanes[PQ_FAKE_LANES]) {
     double sum[PQ_FAKE_LANES];
     for (int i = 0; i < PQ_FAKE_LANES; i++) {

@@ -37,5 +37,12 @@ static double edge(size_t n, const float *g, const float *real, const float *y, 
     return pq_fake_add_lanes(steps);
 }
 
+static double lookup(size_t n, const float *g, const float *x, pq_fake_grid grid,
+                     const float *slope, const float *step, float *dx) {
+    float lanes[PQ_FAKE_LANES] = {0};
+    pq_fake_lookup_loop(0, n, g, x, &grid, slope, step, dx, lanes);
+    return pq_fake_add_lanes(lanes);
+}
+
 const struct pq_fake_backward_kernel pq_fake_backward_ref = {
-    .learned = learned, .columns = columns, .edge = edge};
+    .learned = learned, .columns = columns, .edge = edge, .lookup = lookup};

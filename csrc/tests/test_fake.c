@@ -14,6 +14,7 @@ enum { MAX = 40000, MAX_CHANNELS = 4096 };
 static uint64_t seed = 1, split_state = 2;
 static char message[256];
 static float x_data[MAX], g_data[MAX], y_data[MAX], out_a[MAX], out_b[MAX];
+static float table_data[512];
 static uint8_t mask_a[MAX / 8 + 8], mask_b[MAX / 8 + 8];
 static float scales[MAX_CHANNELS];
 static int32_t zeros[MAX_CHANNELS];
@@ -212,6 +213,46 @@ static void test_edges(void) {
     }
 }
 
+static void fill_tables(void) {
+    for (int i = 0; i < 512; i++) {
+        table_data[i] = uniform(-2.0f, 2.0f);
+    }
+}
+
+/* Against the words of fake.h, in any split. */
+static void test_lookup(void) {
+    pq_exec split = split_exec(&split_state, message, sizeof message);
+    static const size_t sizes[] = {0, 1, 15, 16, 17, 511, 512, 513, 1025, 30011};
+    for (int round = 0; round < 60; round++) {
+        const size_t n = sizes[round % 10];
+        const pq_fake_args args = make_args(n, 1, 1, 2 * (round % 3) % 5);
+        const bool bytes = args.quant_min >= -128 && args.quant_max <= 127;
+        const pq_affine grid = {scales[0], zeros[0], bytes ? args.quant_min : -128,
+                                bytes ? args.quant_max : 127};
+        const pq_affine to = {grid.scale, bytes ? grid.zero_point : 5, grid.quant_min,
+                              grid.quant_max};
+        fill(n, &args);
+        fill_tables();
+        const float *const slope = table_data, *const step = table_data + 256;
+        CHECK_OK(pq_lookup_backward(&split, n, to, slope, step, g_data, x_data, out_a, ds_a));
+        double want = 0, size = 0;
+        bool good = true;
+        for (size_t i = 0; i < n; i++) {
+            const double v = rint((double)(x_data[i] * (1.0f / to.scale)));
+            const double q = fmin(fmax(v + to.zero_point, to.quant_min), to.quant_max);
+            const float dx = g_data[i] * slope[(int)q + 128];
+            good &= memcmp(&dx, &out_a[i], sizeof dx) == 0;
+            want += (double)g_data[i] * (double)step[(int)q + 128];
+            size += fabs((double)g_data[i] * (double)step[(int)q + 128]);
+        }
+        CHECK(good);
+        CHECK(fabs(want - ds_a[0]) <= 34 * 0x1p-24 * size + (double)n * 0x1p-149);
+        CHECK_OK(pq_lookup_backward(&split, n, to, slope, NULL, g_data, x_data, out_b, ds_b));
+        CHECK_SAME(out_a, out_b, n * sizeof *out_a);
+        CHECK(ds_b[0] == 0.0);
+    }
+}
+
 static void test_variants(pq_isa isa) {
     const struct pq_fake_forward_kernel *f = pq_kernel_find(PQ_KERNEL_OP_fake_forward, isa);
     const struct pq_fake_forward_kernel *f_ref =
@@ -229,6 +270,7 @@ static void test_variants(pq_isa isa) {
     }
     static float reciprocal[MAX_CHANNELS], low[MAX_CHANNELS], high[MAX_CHANNELS];
     static float lanes_a[2][MAX_CHANNELS], lanes_b[2][MAX_CHANNELS];
+    fill_tables();
     for (int round = 0; round < 800; round++) {
         const size_t n = round < 300 ? (size_t)round % 150 : (size_t)(round % 513);
         const size_t step = (size_t)(round / 2 % 2), offset = (size_t)round % 5;
@@ -273,6 +315,17 @@ static void test_variants(pq_isa isa) {
         const double edge_b = b_ref->edge(n, g, x, y_data, grid, out_b + offset);
         CHECK_SAME(out_a, out_b, (n + 80) * sizeof *out_a);
         CHECK(with_nan ? isnan(edge_a) && isnan(edge_b) : edge_a == edge_b);
+        if (args.quant_max - args.quant_min < 256) {
+            const float *const slope = table_data - (int)low[0];
+            memcpy(out_b, out_a, sizeof out_b);
+            for (int with = 0; with < 2; with++) {
+                const float *const second = with == 1 ? slope + 256 : NULL;
+                const double a = b->lookup(n, g, x, grid, slope, second, out_a + offset);
+                const double c = b_ref->lookup(n, g, x, grid, slope, second, out_b + offset);
+                CHECK_SAME(out_a, out_b, (n + 80) * sizeof *out_a);
+                CHECK(a == c && (with == 1 || a == 0.0));
+            }
+        }
         const size_t columns = n % 70, rows = (size_t)round % 33, stride = columns + n % 3;
         const pq_fake_args many = {.channels = n + 1,
                                    .inner = 1,
@@ -416,6 +469,16 @@ static void test_errors(void) {
     const float nan_g[2] = {1.0f, NAN};
     CHECK_OK(pq_fake_learned_backward(&exec, &args, x, nan_g, out, ds, NULL));
     CHECK(out[0] == 1.0f && isnan(out[1]) && isnan(ds[0]));
+    const pq_affine byte = {0.5f, 0, -128, 127}, wide = {0.5f, 0, -129, 127};
+    const float *const table = table_data;
+    CHECK_STATUS(pq_lookup_backward(&exec, 3, wide, table, NULL, g, g, out, &sum), PQ_ERR_VALUE);
+    CHECK_STATUS(pq_lookup_backward(&exec, 3, byte, NULL, NULL, g, g, out, &sum), PQ_ERR_VALUE);
+    CHECK_STATUS(pq_lookup_backward(&exec, 3, byte, table, NULL, g, g, out, NULL), PQ_ERR_VALUE);
+    CHECK_STATUS(pq_lookup_backward(&exec, 3, byte, table, NULL, g, out, out, &sum), PQ_ERR_VALUE);
+    CHECK_STATUS(pq_lookup_backward(&exec, 3, byte, table, table, g, g, table_data + 255, &sum),
+                 PQ_ERR_VALUE);
+    CHECK_OK(pq_lookup_backward(&exec, 0, byte, NULL, NULL, NULL, NULL, NULL, &sum));
+    CHECK(sum == 0.0);
     /* An allocation that fails leaves a message and nothing else. */
     for (long calls = 0; calls < 2; calls++) {
         args = (pq_fake_args){4, 2, 2, scale, zero, 2, -8, 7};
@@ -436,6 +499,7 @@ int main(void) {
     test_forward();
     test_learned();
     test_edges();
+    test_lookup();
     test_variants(PQ_ISA_AVX2);
     test_variants(PQ_ISA_AVX512);
     test_philox();

@@ -52,6 +52,41 @@ std::tuple<Tensor, Tensor> edge_backward_learned(const Tensor &grad, const Tenso
     return {out, sum};
 }
 
+static Tensor table(const char *op, const char *name, const Tensor &x) {
+    const Tensor result = contiguous(op, name, x);
+    if (shape_of(result) != Shape{256}) {
+        fail(op, std::string("expected ") + name + " of 256 entries, got " +
+                     text(shape_of(result)));
+    }
+    return result;
+}
+
+std::tuple<Tensor, Tensor> lookup_backward(const Tensor &grad, const Tensor &x,
+                                           const Tensor &scale, const Tensor &zero_point,
+                                           int64_t quant_min, int64_t quant_max,
+                                           const Tensor &slope,
+                                           const std::optional<Tensor> &step) {
+    static const char op[] = "lookup_backward";
+    Call call(op);
+    const Tensor g = contiguous(op, "grad", grad);
+    const Shape shape = shape_of(g);
+    const Tensor operand = like(op, "x", x, shape), slopes = table(op, "slope", slope);
+    std::optional<Tensor> steps;
+    if (step) {
+        steps = table(op, "step", *step);
+    }
+    const pq_affine edge = grid(call, op, "x", scale, zero_point, quant_min, quant_max);
+    const Tensor out = empty(g, shape);
+    const Tensor sum = torch::stable::new_empty(g, Shape{}, ScalarType::Double);
+    call.check(pq_lookup_backward(call.exec(), static_cast<size_t>(g.numel()), edge,
+                                  slopes.const_data_ptr<float>(),
+                                  steps ? steps->const_data_ptr<float>() : nullptr,
+                                  g.const_data_ptr<float>(), operand.const_data_ptr<float>(),
+                                  out.mutable_data_ptr<float>(),
+                                  sum.mutable_data_ptr<double>()));
+    return {out, sum};
+}
+
 /* The axes of a dense tensor in the order of memory, or as they are where it has gaps. */
 static Shape memory_order(const Tensor &x) {
     Shape order(static_cast<size_t>(x.dim()));

@@ -17,6 +17,7 @@ STABLE_TORCH_LIBRARY_IMPL(pyquant, CPU, m) {
     m.impl("fake_quantize_stochastic", TORCH_BOX(&pyquant::fake_quantize_stochastic));
     m.impl("edge_backward", TORCH_BOX(&pyquant::edge_backward));
     m.impl("edge_backward_learned", TORCH_BOX(&pyquant::edge_backward_learned));
+    m.impl("lookup_backward", TORCH_BOX(&pyquant::lookup_backward));
     m.impl("observe_minmax", TORCH_BOX(&pyquant::observe_minmax));
     m.impl("observe_histogram", TORCH_BOX(&pyquant::observe_histogram));
     m.impl("fake_levels", TORCH_BOX(&pyquant::fake_levels));

@@ -136,6 +136,10 @@ std::tuple<Tensor, Tensor> edge_backward_learned(const Tensor &grad, const Tenso
                                                  const Tensor &y, const Tensor &scale,
                                                  const Tensor &zero_point, int64_t quant_min,
                                                  int64_t quant_max);
+std::tuple<Tensor, Tensor> lookup_backward(const Tensor &grad, const Tensor &x,
+                                           const Tensor &scale, const Tensor &zero_point,
+                                           int64_t quant_min, int64_t quant_max,
+                                           const Tensor &slope, const std::optional<Tensor> &step);
 void observe_minmax(const Tensor &x, const Tensor &minimum, const Tensor &maximum);
 void observe_histogram(const Tensor &x, const Tensor &counts, const Tensor &meta);
 std::tuple<Tensor, Tensor> fake_levels(const Tensor &x, const Tensor &scale, const Tensor &levels,

@@ -14,7 +14,7 @@ from .grid import Edge, check_edge, check_float, read_grids
 from .lanes import round_to_integer, sum_runs
 from .library import define
 
-__all__: list[str] = []
+__all__ = ["ends", "slopes"]
 
 
 def _check(op: str, edge: Edge, **tensors: Tensor) -> None:
@@ -28,7 +28,7 @@ def _check(op: str, edge: Edge, **tensors: Tensor) -> None:
     check_edge(op, "", edge, grad)
 
 
-def _ends(edge: Edge) -> tuple[Tensor, Tensor]:
+def ends(edge: Edge) -> tuple[Tensor, Tensor]:
     """The centred ends of the range: float32 scalars on its device."""
     low, high = edge.quant_min - edge.zero_point, edge.quant_max - edge.zero_point
     return low.to(torch.float32), high.to(torch.float32)
@@ -46,7 +46,7 @@ def fixed_body(
     edge = Edge(scale, zero_point, quant_min, quant_max)
     _check("edge_backward", edge, grad=grad, y=y)
     _check_grid("edge_backward", edge)
-    low, high = _ends(edge)
+    low, high = ends(edge)
     inside = torch.logical_and(y > low * scale, y < high * scale)
     return torch.where(inside, grad, 0.0).contiguous()
 
@@ -78,9 +78,9 @@ define(
 )
 
 
-def _slopes(real: Tensor, y: Tensor, edge: Edge) -> tuple[Tensor, Tensor]:
-    """Where `real` lies inside the range, and d y / d scale, both in the order of elements."""
-    low, high = _ends(edge)
+def slopes(real: Tensor, y: Tensor, edge: Edge) -> tuple[Tensor, Tensor]:
+    """Where `real` lies inside the range, and d y / d scale, of each element."""
+    low, high = ends(edge)
     v = real / edge.scale
     inside = torch.logical_and(v > low, v < high)
     k = round_to_integer(torch.clamp(y * (torch.ones_like(edge.scale) / edge.scale), low, high))
@@ -99,8 +99,8 @@ def learned_body(
     edge = Edge(scale, zero_point, quant_min, quant_max)
     _check("edge_backward_learned", edge, grad=grad, real=real, y=y)
     _check_grid("edge_backward_learned", edge)
-    inside, slopes = _slopes(real, y, edge)
-    return torch.where(inside, grad, 0.0).contiguous(), sum_runs((grad * slopes).reshape(-1))
+    inside, steps = slopes(real, y, edge)
+    return torch.where(inside, grad, 0.0).contiguous(), sum_runs((grad * steps).reshape(-1))
 
 
 def _learned_fake(grad: Tensor, real: Tensor, y: Tensor, *grid: Any) -> tuple[Tensor, Tensor]:
@@ -116,8 +116,8 @@ def _learned_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tens
 def _learned_backward(ctx: Any, grad: Tensor, grad_sum: Tensor) -> tuple[Tensor | None, ...]:
     """Linear in `grad`; second derivatives in the other operands are taken as 0."""
     real, y, scale, zero_point = ctx.saved_tensors
-    inside, slopes = _slopes(real, y, Edge(scale, zero_point, ctx.quant_min, ctx.quant_max))
-    total = torch.where(inside, grad, 0.0) + slopes * grad_sum.to(torch.float32)
+    inside, steps = slopes(real, y, Edge(scale, zero_point, ctx.quant_min, ctx.quant_max))
+    total = torch.where(inside, grad, 0.0) + steps * grad_sum.to(torch.float32)
     return total, None, None, None, None, None, None
 
 

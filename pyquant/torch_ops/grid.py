@@ -32,6 +32,7 @@ __all__ = [
     "reject_nonfinite",
     "require_int8",
     "saturate",
+    "scale_gradient",
 ]
 
 
@@ -205,7 +206,12 @@ def output_gradient(
     if not learn:
         return torch.ops.pyquant.edge_backward(grad, y, *edge), (None, None, None, None)
     masked, total = torch.ops.pyquant.edge_backward_learned(grad, real(), y, *edge)
+    return masked, scale_gradient(total, y, edge)
+
+
+def scale_gradient(total: Tensor, y: Tensor, edge: Edge) -> GridGradients:
+    """The gradients of the four grid arguments, from the sum that `output_gradient` defines."""
     per_sample = y.numel() / max(y.shape[0], 1) if y.dim() > 0 else 1
     largest = torch.maximum(edge.zero_point - edge.quant_min, edge.quant_max - edge.zero_point)
     factor = 1.0 / math.sqrt(max(per_sample, 1.0) * float(largest))
-    return masked, ((total * factor).to(torch.float32), None, None, None)
+    return (total * factor).to(torch.float32), None, None, None

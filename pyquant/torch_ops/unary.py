@@ -16,18 +16,20 @@ from pyquant import numerics
 from pyquant.methods import canonical
 
 from . import unary_methods
+from .edge import ends, slopes
 from .grid import (
     Edge,
     Grid,
+    GridGradients,
     check_edge,
     check_float,
     dequantize,
     new_edge_like,
-    output_gradient,
     read_grids,
     recover,
     reject_nan,
     require_int8,
+    scale_gradient,
 )
 from .library import autocast_off, define
 from .unary_functions import GRADIENTS, REAL
@@ -96,17 +98,49 @@ def _fake(x: Tensor, *rest: Any) -> Tensor:
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    x, ctx.function = inputs[0], inputs[5]
-    y_scale, y_zero_point, ctx.quant_min, ctx.quant_max = inputs[7:]
-    ctx.save_for_backward(x, output, y_scale, y_zero_point)
+    x, x_scale, x_zero_point, *ctx.x_range, ctx.function, ctx.method = inputs[:7]
+    y_scale, y_zero_point, *ctx.y_range = inputs[7:]
+    ctx.save_for_backward(x, x_scale, x_zero_point, y_scale, y_zero_point)
+
+
+def _tables(ctx: Any, learn: bool) -> tuple[Tensor, Tensor | None]:
+    """Of each code: the slope of the float function, 0 where the result is clipped; and d y / d scale (LSQ)
+    where the scale is learned."""
+    _, x_scale, x_zero_point, y_scale, y_zero_point = ctx.saved_tensors
+    codes = torch.arange(-128, 128, dtype=torch.int32, device=x_scale.device)
+    values = (codes - x_zero_point).to(torch.float32) * x_scale
+    y = torch.ops.pyquant.unary(
+        values,
+        x_scale,
+        x_zero_point,
+        -128,
+        127,
+        ctx.function,
+        ctx.method,
+        y_scale,
+        y_zero_point,
+        *ctx.y_range,
+    )
+    edge = Edge(y_scale, y_zero_point, *ctx.y_range)
+    if learn:
+        inside, step = slopes(REAL[ctx.function](values), y, edge)
+    else:
+        low, high = ends(edge)
+        inside, step = torch.logical_and(y > low * y_scale, y < high * y_scale), None
+    slope = GRADIENTS[ctx.function](torch.ones_like(values), values)
+    return torch.where(inside, slope, 0.0), step
 
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    x, y, scale, zero_point = ctx.saved_tensors
-    edge = Edge(scale, zero_point, ctx.quant_min, ctx.quant_max)
+    x, x_scale, x_zero_point, y_scale, y_zero_point = ctx.saved_tensors
+    learn = ctx.needs_input_grad[7]
     with autocast_off(grad):
-        g, y_grid = output_gradient(grad, y, edge, ctx.needs_input_grad[7], lambda: REAL[ctx.function](x))
-        grad_x = GRADIENTS[ctx.function](g, x)
+        grad_x, total = torch.ops.pyquant.lookup_backward(
+            grad, x, x_scale, x_zero_point, *ctx.x_range, *_tables(ctx, learn)
+        )
+        y_grid: GridGradients = (None, None, None, None)
+        if learn:
+            y_grid = scale_gradient(total, grad, Edge(y_scale, y_zero_point, *ctx.y_range))
     return grad_x, None, None, None, None, None, None, *y_grid
 
 

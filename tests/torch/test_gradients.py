@@ -198,6 +198,7 @@ def test_unary(function: str) -> None:
     with torch.no_grad():
         x[:2] = 0.0  # a kink or an end of the range for most of them
         x[2:4] = 5.0
+        x.copy_(op("quantize")(x, *grid(0.05)))  # the slope is that of the integer
     real = FLOAT_FUNCTIONS.get(function) or getattr(F, function)
     compare("unary", (x, *grid(0.05), function, "table", *grid(0.0035, -110)), real, (x,))
 

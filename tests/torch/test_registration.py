@@ -44,6 +44,7 @@ def calls() -> dict[str, tuple[Any, ...]]:
         "fake_quantize_learned_backward": (leaf(3, 4).detach(), leaf(3, 4).detach(), *WITHOUT_GRADIENT),
         "fake_quantize_stochastic": (leaf(3, 4), *X[:2], None, *X[2:], 5),
         "edge_backward": (leaf(3, 4), leaf(3, 4).detach(), *X),
+        "lookup_backward": (leaf(3, 4), leaf(3, 4).detach(), *X, leaf(256).detach(), leaf(256).detach()),
         "edge_backward_learned": (leaf(3, 4), *(leaf(3, 4).detach(),) * 2, *X),
         "observe_minmax": (leaf(3, 4).detach(), *new_minmax((1, 4))),
         "observe_histogram": (leaf(3, 4).detach(), *new_histogram()),

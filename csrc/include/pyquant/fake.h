@@ -1,4 +1,5 @@
-/* fake: uniform fake-quantization forward and backward, learned scales, and gradients behind edges.
+/* fake: uniform fake-quantization forward and backward, learned scales, and gradients behind edges
+ * and behind tables.
  *
  * Arrays are float32 of n elements; element i belongs to channel c = (i / inner) % channels, and n
  * is a multiple of channels * inner. That is per tensor (1, any), per channel, per token, per head
@@ -26,6 +27,12 @@
  *                        k = clamp(rne(fl(y r)), low, high), which is q - z for y on the grid:
  *                        |y r - (q - z)| <= 3 * 2^-24 * 2^17 < 1/2
  *
+ * and behind a table, that is a function of an int8 operand x on a grid, of which slope[q + 128] is
+ * the derivative and step[q + 128] that of the result's scale, k = clamp(rne(fl(x r)), low, high):
+ *
+ *     lookup             dx = fl(g slope[k + z + 128])
+ *                        sum = sum g step[k + z + 128]
+ *
  * Sums have the same bits on any machine, for any thread count and split. t and g t are rounded to
  * float32, never an FMA; then
  *     long runs   (channels = 1, or inner >= 16) The inner elements of one channel are a run. Each
@@ -42,7 +49,7 @@
  * Bounds: |v + u| and |k| are below 2^17, where adding 1.5 * 2^23 rounds to an integer.
  *
  * x = +-inf saturates. NaN in x is PQ_ERR_NAN, which names its index, and nothing is promised about
- * outputs then. NaN and infinity in g flow into dx and the sums; `real` = NaN makes the sum NaN;
+ * outputs then; behind a table it is low, where the forward pass has refused it. NaN and infinity in g flow into dx and the sums; `real` = NaN makes the sum NaN;
  * y = NaN lies outside. dx may be g; outputs overlap nothing else. Which NaN a sum is, is not
  * promised.
  *
@@ -98,5 +105,9 @@ PQ_NODISCARD pq_status pq_edge_backward(const pq_exec *exec, size_t n, pq_affine
 PQ_NODISCARD pq_status pq_edge_backward_learned(const pq_exec *exec, size_t n, pq_affine grid,
                                                 const float *g, const float *real, const float *y,
                                                 float *dx, double *sum);
+/* slope [256]; step [256], or NULL: then the sum is 0. grid within int8. */
+PQ_NODISCARD pq_status pq_lookup_backward(const pq_exec *exec, size_t n, pq_affine grid,
+                                          const float *slope, const float *step, const float *g,
+                                          const float *x, float *dx, double *sum);
 
 #endif
