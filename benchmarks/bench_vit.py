@@ -73,10 +73,13 @@ def network(sizes: dict[str, int], attention: str = "sdpa") -> Any:
 def multiply_adds(sizes: dict[str, int]) -> int:
     """Of one image: patches, layers with their attention, and the head."""
     width, inner = sizes["hidden_size"], sizes["intermediate_size"]
-    patches = (sizes.get("image_size", 224) // 16) ** 2
+    patch = sizes.get("patch_size", 16)
+    patches = (sizes.get("image_size", 224) // patch) ** 2
     tokens = patches + 1
     layer = tokens * (4 * width * width + 2 * width * inner) + 2 * tokens * tokens * width
-    return patches * 3 * 16 * 16 * width + sizes["num_hidden_layers"] * layer + width * sizes["num_labels"]
+    return (
+        patches * 3 * patch * patch * width + sizes["num_hidden_layers"] * layer + width * sizes["num_labels"]
+    )
 
 
 @cache

@@ -40,6 +40,7 @@ WORKLOADS = (
     "elementwise",
     "metrics",
     "fake",
+    "qat",
     "vit",
 )
 

@@ -12,7 +12,7 @@ from benchmarks.cases import Linear
 from benchmarks.peers.torch_float import compiled, linear_module
 from benchmarks.workload import Peer
 
-__all__ = ["dynamic_int8", "linear"]
+__all__ = ["dynamic_int8", "linear", "prepared_for_training"]
 
 
 def dynamic_int8(module: torch.nn.Module, *arguments: Any) -> Peer:
@@ -30,3 +30,17 @@ def dynamic_int8(module: torch.nn.Module, *arguments: Any) -> Peer:
 def linear(case: Linear) -> Peer:
     """A linear layer; `quantize_` replaces the layers inside a module, hence the shell."""
     return dynamic_int8(torch.nn.Sequential(linear_module(case)), torch.from_numpy(case.x))
+
+
+def prepared_for_training(module: torch.nn.Module) -> torch.nn.Module:
+    """A copy whose linear layers simulate int8 activations (per token) and int8 weights (per channel)."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from torchao.quantization import quantize_
+        from torchao.quantization.qat import IntxFakeQuantizeConfig, QATConfig
+
+        prepared = copy.deepcopy(module)
+        activation = IntxFakeQuantizeConfig(torch.int8, "per_token", is_symmetric=False)
+        weight = IntxFakeQuantizeConfig(torch.int8, "per_channel")
+        quantize_(prepared, QATConfig(activation_config=activation, weight_config=weight, step="prepare"))
+    return prepared
