@@ -26,13 +26,14 @@ import numpy as np
 from benchmarks.study_methods import BATCH, FAMILIES, PUBLISHED, SCORED, Results
 
 WIDTHS = ("W8A8", "W6A6", "W4A8", "W4A4")
+RATES = {"W8A8": 3e-5, "W6A6": 3e-5, "W4A8": 1e-4, "W4A4": 3e-4}  # the less there is to win back, the smaller
 MIXED_AT = "W6A6"  # the width at which methods are compared
 SINGLE = ("I-BERT", "I-ViT", "FQ-ViT (no GELU)")
 MIXED = "mixed, published methods"
 ROWS = (*WIDTHS, *(f"{MIXED_AT} {name}" for name in (*SINGLE, MIXED)))
 
 
-def options_of(arguments: argparse.Namespace, seed: int, out: Path) -> argparse.Namespace:
+def options_of(arguments: argparse.Namespace, row: str, seed: int, out: Path) -> argparse.Namespace:
     """Those of examples/qat_vit.py."""
     return argparse.Namespace(
         batch=64,
@@ -40,7 +41,7 @@ def options_of(arguments: argparse.Namespace, seed: int, out: Path) -> argparse.
         config=None,
         distill=arguments.distill,
         epochs=arguments.epochs,
-        lr=arguments.lr,
+        lr=RATES[row.partition(" ")[0]],
         out=out,
         patience=arguments.epochs,
         plan=None,
@@ -80,7 +81,7 @@ def train(task: Any, row: str, seed: int, arguments: argparse.Namespace) -> dict
 
     tests = list(zip(task.test_images.split(BATCH), task.test_labels.split(BATCH), strict=True))
     with tempfile.TemporaryDirectory() as folder:
-        options = options_of(arguments, seed, Path(folder))
+        options = options_of(arguments, row, seed, Path(folder))
         # The first calibration images of the run are scored; the run calibrates by itself.
         order = qat_vit.shuffled(len(task.images), seed)
         chosen = order[qat_vit.held_out(len(task.images)) :][: options.calib]
@@ -136,7 +137,6 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--images", type=int, default=20_000, help="training images")
     parser.add_argument("--tests", type=int, default=10_000)
-    parser.add_argument("--lr", type=float, default=3e-4)
     parser.add_argument("--distill", type=float, default=0.9)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("-o", "--out", type=Path, required=True)
