@@ -155,8 +155,9 @@ def main() -> None:
     out = Results(arguments.out)
     out.data["torch"] = torch.__version__
     out.data["options"] = {
-        name: getattr(arguments, name) for name in ("epochs", "images", "tests", "lr", "distill")
+        name: getattr(arguments, name) for name in ("epochs", "images", "tests", "distill")
     }
+    out.data["options"]["lr"] = RATES
     out.get("float", lambda: float(pq.evaluate(task.model, tests, progress=False).top1))
     for seed in arguments.seeds:
         for row in arguments.rows:
