@@ -120,8 +120,13 @@ class Run:
         self.validation, self.training = order[:held], order[held:]
         calibration = task.images[self.training[: options.calib]].split(options.batch)
         self.model = pq.quantize(
-            task.model, calibration, config=options.config, plan=options.plan, progress=not options.quiet
-        )
+            task.model,
+            calibration,
+            config=options.config,
+            plan=options.plan,
+            dropout=options.dropout,
+            progress=not options.quiet,
+        ).train()
         self.optimizer = torch.optim.AdamW(
             pq.param_groups(self.model, options.lr, options.weight_decay, scale_lr=options.scale_lr)
         )
@@ -171,6 +176,8 @@ class Run:
                 images, labels = self.task.images[chosen], self.task.labels[chosen]
                 if self.task.augment:
                     images = augmented(images, at.epoch * self.steps + at.step)
+                if options.dropout:  # a run that goes on drops what it would have dropped
+                    torch.manual_seed((options.seed * 100_003 + at.epoch) * self.steps + at.step)
                 at.losses.append(self._step(images, labels))
                 at.step += 1
                 bar.update()
@@ -253,6 +260,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--distill", type=float, default=0.9, help="share of the distance from the float model"
     )
+    parser.add_argument("--dropout", action="store_true", help="train with the dropout of the original")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, help="of torch; a run goes on in the same bits with as many")
     parser.add_argument(

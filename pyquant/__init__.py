@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pyquant.graph import HybridModel, Prepared
     from pyquant.reporting.report import report
     from pyquant.sensitivity_table import SensitivityTable
+    from pyquant.training.batch_norm import freeze_batch_norm
     from pyquant.training.distillation import Distillation
     from pyquant.training.groups import param_groups
     from pyquant.training.schedule import Phase, Schedule
@@ -73,6 +74,7 @@ __all__ = [
     "costs",
     "evaluate",
     "finish_calibration",
+    "freeze_batch_norm",
     "merge_observations",
     "metrics",
     "mode",
@@ -108,6 +110,7 @@ _LAZY = {
     "costs": "pyquant.costs",
     "evaluate": "pyquant.verbs",
     "finish_calibration": "pyquant.verbs",
+    "freeze_batch_norm": "pyquant.training",
     "merge_observations": "pyquant.verbs",
     "mode": "pyquant.verbs",
     "observe": "pyquant.verbs",

@@ -10,6 +10,7 @@ import torch
 from torch import fx
 
 from pyquant.graph.capture import Captured
+from pyquant.graph.marks import mark
 
 __all__ = [
     "VIEWS",
@@ -60,6 +61,7 @@ VIEWS: frozenset[Any] = frozenset(
         aten.split_with_sizes.default,
         aten.chunk.default,
         aten.unbind.int,
+        mark,
     }
 )
 
@@ -179,6 +181,8 @@ def evaluate(node: fx.Node, memo: dict[fx.Node, Any], batch: int) -> Any:
     if node not in memo:
         if isinstance(node.meta.get("val"), (torch.SymInt, int)):
             memo[node] = concrete(node.meta["val"], batch)
+        elif uses(node, mark):
+            memo[node] = evaluate(node_argument(node, 0), memo, batch)
         else:
             args, kwargs = fx.map_arg((node.args, node.kwargs), lambda n: evaluate(n, memo, batch))
             with torch.no_grad():

@@ -8,11 +8,13 @@ the user knows.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import inspect
 import logging
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +25,8 @@ from torch.export import Dim
 from torch.export.graph_signature import InputKind, OutputKind
 
 from pyquant.errors import CaptureError
+from pyquant.graph.marks import Mark, Norm
+from pyquant.graph.probe import Probe, norms_of
 
 __all__ = ["Captured", "Pass", "Signature", "capture"]
 
@@ -69,6 +73,9 @@ class Captured:
     removed: list[tuple[str, str]] = field(
         default_factory=list
     )  # (what, why): dropout, stochastic depth, ...
+    marks: dict[int, Mark] = field(default_factory=dict)  # of the marks in the graph (`marks.py`)
+    norms: dict[str, Norm] = field(default_factory=dict)  # batch norms that keep batch statistics, by path
+    lost: list[tuple[str, str, str]] = field(default_factory=list)  # path, what, why: not in train() either
 
 
 def _signature_of(model: nn.Module) -> list[inspect.Parameter]:
@@ -83,7 +90,12 @@ def _double(tensor: torch.Tensor, batch: int) -> torch.Tensor:
 
 
 def capture(
-    model: nn.Module, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    model: nn.Module,
+    args: tuple[Any, ...] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    dropout: bool = False,
+    batch_statistics: bool = False,
 ) -> Captured:
     """Export an eval copy of `model` with a dynamic batch and rebuild its graph.
 
@@ -93,12 +105,16 @@ def capture(
         Any exportable model. It is copied first and never changed.
     args, kwargs
         One example call. The first axis of every tensor is the batch; an example of batch 1 is repeated to 2.
+    dropout : bool
+        Leave marks where the model drops values in training.
+    batch_statistics : bool
+        Note which batch norms follow the statistics of the batch in training.
 
     Raises
     ------
     CaptureError
         The model cannot be exported: an input specialises, or its control flow depends on data. The message
-        names the input or the line.
+        names the input or the line. With `dropout`: it does not run in training mode.
     """
     if not isinstance(model, nn.Module):
         raise CaptureError(f"capture: expected model to be a torch.nn.Module, got {type(model).__name__}")
@@ -146,8 +162,29 @@ def capture(
     }
     positional = [p.name for p in parameters if p.kind == inspect.Parameter.POSITIONAL_ONLY]
     call_args = tuple(example.pop(n) for n in positional if n in example)
-    exported = _export(work, call_args, example, dynamic, positional)
-    return _rebuild(work, exported, parameters, named)
+    inputs = {**dict(zip(positional, call_args, strict=False)), **example}
+    probe = _probed(work, inputs, positional) if dropout else None
+    exported = _export(work, inputs, dynamic, positional, probe)
+    captured = _rebuild(work, exported, parameters, named)
+    if probe is not None:
+        probe.mark_multi_head(captured.graph, captured.paths)
+        captured.marks, captured.lost = probe.marks, probe.lost
+    if batch_statistics:
+        captured.norms, frozen = norms_of(work)
+        captured.lost = [*captured.lost, *frozen]
+    return captured
+
+
+def _probed(work: nn.Module, inputs: dict[str, Any], positional: list[str]) -> Probe:
+    def run(model: nn.Module) -> Any:
+        return _KeywordCall(model, positional)(dict(inputs))
+
+    try:
+        return Probe(work, run)
+    except Exception as error:
+        raise CaptureError(
+            f"capture: dropout: {type(work).__name__} has to run once in training mode, which failed: {error}"
+        ) from error
 
 
 def work_kind(parameters: list[inspect.Parameter], name: str) -> int:
@@ -157,17 +194,18 @@ def work_kind(parameters: list[inspect.Parameter], name: str) -> int:
 
 def _export(
     work: nn.Module,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
+    inputs: dict[str, Any],
     dynamic: dict[str, Any],
     positional: list[str],
+    probe: Probe | None,
 ) -> torch.export.ExportedProgram:
+    marking = contextlib.nullcontext(contextlib.nullcontext) if probe is None else probe.marking(work)
     try:
-        with torch.inference_mode(False), warnings.catch_warnings():
+        with torch.inference_mode(False), warnings.catch_warnings(), marking as context:
             warnings.simplefilter("ignore", FutureWarning)  # torch.export warns about its own internals
             program = torch.export.export(
-                _KeywordCall(work, positional),
-                ({**dict(zip(positional, args, strict=False)), **kwargs},),
+                _KeywordCall(work, positional, context),
+                (inputs,),
                 dynamic_shapes={"inputs": dynamic},
                 strict=False,
             )
@@ -178,17 +216,24 @@ def _export(
 
 
 class _KeywordCall(nn.Module):
-    """One dict of named inputs, so that one path serves every signature."""
+    """One dict of named inputs, so that one path serves every signature. The model runs in a context."""
 
-    def __init__(self, model: nn.Module, positional: list[str]) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        positional: list[str],
+        context: Callable[[], AbstractContextManager[Any]] = contextlib.nullcontext,
+    ) -> None:
         super().__init__()
         self.model = model
         self.positional = positional
+        self.context = context
 
     def forward(self, inputs: dict[str, Any]) -> Any:
         """Call the model by name, with what must be positional first."""
         args = [inputs[n] for n in self.positional if n in inputs]
-        return self.model(*args, **{n: v for n, v in inputs.items() if n not in self.positional})
+        with self.context():
+            return self.model(*args, **{n: v for n, v in inputs.items() if n not in self.positional})
 
 
 def _explain(work: nn.Module, error: Exception) -> str:

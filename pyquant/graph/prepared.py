@@ -22,14 +22,15 @@ from pyquant.graph.build import Built, Row
 from pyquant.graph.capture import Captured, Signature
 from pyquant.graph.sites import Site
 from pyquant.graph.state import difference, from_tensor, to_tensor
+from pyquant.graph.train_graph import TrainGraphs
 from pyquant.graph.watch import ScaleWatch
 
-__all__ = ["LABELS", "Prepared", "make_prepared"]
+__all__ = ["LABELS", "Prepared", "as_in_eval", "make_prepared"]
 
 LABELS = ("labels", "label")
 _EXTRA = "_extra_state"  # torch's name for it
 _COPIED = ("config", "main_input_name")  # what training loops read from a model besides its parameters
-_OWN = ("_code", "_variants", "_graph", "_watch")  # rebuilt after pickling
+_OWN = ("_code", "_variants", "_graph", "_train_graphs", "_watch")  # rebuilt after pickling
 
 
 class Prepared(nn.Module):
@@ -40,7 +41,8 @@ class Prepared(nn.Module):
     `pyquant.quantize`.
 
     `train()` and `eval()` make no difference to the result: dropout and batch statistics were removed (and
-    listed by `coverage`).
+    listed by `coverage`). If it was prepared with ``dropout=True`` or ``batch_statistics=True`` they come
+    back in `train()`; what `eval()` gives, and `convert` makes, stays the same.
     """
 
     pq_sites: nn.Module
@@ -48,7 +50,7 @@ class Prepared(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self._variants: dict[frozenset[str], Callable[..., Any]] = {}
+        self._variants: dict[tuple[str, frozenset[str]], Callable[..., Any]] = {}
 
     # -- calling ---------------------------------------------------------------------------------------------
 
@@ -59,7 +61,8 @@ class Prepared(nn.Module):
     def _call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         missing, inputs = self.bind(args, kwargs)
         self._watch.look(self)
-        run = self._variant(missing) if missing else self._code
+        stage = self._stage
+        run = self._variant(missing, stage) if missing or stage else self._code
         device = inputs[0].device.type
         if self._whole and torch.is_autocast_enabled(device):
             # Integer ops ignore autocast; what is computed of parameters alone must not feel it either.
@@ -86,14 +89,36 @@ class Prepared(nn.Module):
         output = pytree.tree_unflatten(list(flat), self._signature.output_spec)
         return _without_none(output) if missing else output
 
-    def _variant(self, missing: frozenset[str]) -> Callable[..., Any]:
-        """The function of the graph without some inputs (a loss without labels)."""
-        if missing not in self._variants:
-            self._variants[missing] = _compile(self.graph_without(missing))
-        return self._variants[missing]
+    @property
+    def _stage(self) -> str:
+        """Which graph runs now: a field of `TrainGraphs`, or empty for the deployed one."""
+        if not self.training:
+            return ""
+        if self._train_graphs.unfrozen is not None and not self._norms_frozen:
+            return "unfrozen"
+        return "frozen" if self._train_graphs.frozen is not None else ""
 
-    def graph_without(self, missing: frozenset[str]) -> fx.Graph:
-        """The graph without some inputs: outputs that depend on them are None.
+    @property
+    def norms_frozen(self) -> bool | None:
+        """Whether batch norms keep their running statistics in `train()`; None if they always do (it was
+        prepared without ``batch_statistics=True``, or has none)."""
+        return self._norms_frozen if self._train_graphs.unfrozen is not None else None
+
+    def _variant(self, missing: frozenset[str], stage: str = "") -> Callable[..., Any]:
+        """The function of a graph without some inputs (a loss without labels)."""
+        if (stage, missing) not in self._variants:
+            self._variants[stage, missing] = _compile(self.graph_without(missing, stage))
+        return self._variants[stage, missing]
+
+    def graph_without(self, missing: frozenset[str], stage: str = "") -> fx.Graph:
+        """A graph without some inputs: outputs that depend on them are None.
+
+        Parameters
+        ----------
+        missing : frozenset of str
+            Names of inputs.
+        stage : str
+            Empty for the deployed graph, or a field of `TrainGraphs`.
 
         Raises
         ------
@@ -101,9 +126,10 @@ class Prepared(nn.Module):
             Every output depends on them.
         """
         missing = missing & set(self._signature.inputs)
+        whole: fx.Graph = getattr(self._train_graphs, stage) if stage else self._graph
         if not missing:
-            return self._graph
-        graph = copy.deepcopy(self._graph)
+            return whole
+        graph = copy.deepcopy(whole)
         gone = {n for n in graph.nodes if n.op == "placeholder" and n.target in missing}
         _take_sizes_elsewhere(graph, gone)
         for node in graph.nodes:
@@ -168,8 +194,8 @@ class Prepared(nn.Module):
     # -- state, copying and pickling -------------------------------------------------------------------------
 
     def get_extra_state(self) -> Tensor:
-        """The configuration, as a tensor of the state dict."""
-        return to_tensor(self._config)
+        """The configuration, and whether batch norms are frozen, as a tensor of the state dict."""
+        return to_tensor(self._config, self.norms_frozen)
 
     def set_extra_state(self, state: Any) -> None:
         """Refuse the state of a model that was prepared with another configuration (or plan).
@@ -179,10 +205,12 @@ class Prepared(nn.Module):
         ValueError
             A site differs (it is named, with its settings), or the state is of a later version.
         """
-        saved = from_tensor(state)["config"]
-        differs = difference(self._config, saved, list(self.sites()))
+        saved = from_tensor(state)
+        differs = difference(self._config, saved["config"], list(self.sites()))
         if differs:
             raise ValueError(f"state: the checkpoint is of another configuration: {differs}")
+        if saved["norms_frozen"] is not None:
+            self._norms_frozen = bool(saved["norms_frozen"])
 
     def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *args: Any) -> None:
         # First of all, before a parameter is touched: torch would set it last.
@@ -194,6 +222,10 @@ class Prepared(nn.Module):
         # The class is made for this signature, so it is rebuilt, not looked up by name.
         state = {k: v for k, v in self.__dict__.items() if k not in _OWN}
         state["_graph"] = _flatten_graph(self._graph)
+        state["_train_graphs"] = [
+            None if graph is None else _flatten_graph(graph)
+            for graph in (self._train_graphs.unfrozen, self._train_graphs.frozen)
+        ]
         # A TreeSpec warns when it is copied.
         state["_signature"] = replace(self._signature, output_spec=_flatten_spec(self._signature.output_spec))
         return _restore, (self._signature.parameters, type(self).__name__), state
@@ -201,18 +233,28 @@ class Prepared(nn.Module):
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]
         self._signature = replace(self._signature, output_spec=_unflatten_spec(self._signature.output_spec))
-        self._install(_unflatten_graph(state["_graph"]))
+        stored = state.get("_train_graphs", (None, None))
+        trained = TrainGraphs(*(None if steps is None else _unflatten_graph(steps) for steps in stored))
+        self._install(_unflatten_graph(state["_graph"]), trained)
 
-    def _install(self, graph: fx.Graph) -> None:
+    def _install(self, graph: fx.Graph, trained: TrainGraphs) -> None:
         object.__setattr__(self, "_graph", graph)
+        object.__setattr__(self, "_train_graphs", trained)
         object.__setattr__(self, "_code", _compile(graph))
         object.__setattr__(self, "_variants", {})
         object.__setattr__(self, "_watch", ScaleWatch())
         labels = frozenset(LABELS) & set(self._signature.inputs)
-        with contextlib.suppress(TypeError):  # every output depends on them
-            self._variant(labels)  # made now, since torch.compile cannot trace the making
+        for stage in ("", "unfrozen", "frozen"):
+            if stage and getattr(trained, stage) is None:
+                continue
+            # Made now, since torch.compile cannot trace the making.
+            self._variant(frozenset(), stage)
+            with contextlib.suppress(TypeError):  # every output depends on them
+                self._variant(labels, stage)
 
     _graph: fx.Graph
+    _train_graphs: TrainGraphs
+    _norms_frozen: bool = False
     _watch: ScaleWatch
     _code: Callable[..., Any]
     _signature: Signature
@@ -220,7 +262,13 @@ class Prepared(nn.Module):
     _config: QuantConfig
 
 
-def make_prepared(original: nn.Module, captured: Captured, built: Built, config: QuantConfig) -> Prepared:
+def make_prepared(
+    original: nn.Module,
+    captured: Captured,
+    built: Built,
+    config: QuantConfig,
+    trained: TrainGraphs | None = None,
+) -> Prepared:
     """Assemble a `Prepared` from its parts."""
     prepared = _class_for(captured.signature.parameters, type(original).__name__)()
     for name, child in captured.root.named_children():
@@ -240,13 +288,24 @@ def make_prepared(original: nn.Module, captured: Captured, built: Built, config:
     for name in _COPIED:
         if hasattr(original, name) and not hasattr(prepared, name):
             setattr(prepared, name, copy.deepcopy(getattr(original, name)))
-    prepared._install(built.graph)
+    prepared._install(built.graph, trained or TrainGraphs(None, None))
     # Observers are reduced explicitly; DistributedDataParallel would overwrite them with rank 0's.
     prepared._ddp_params_and_buffers_to_ignore = [  # type: ignore[assignment]
         name for name, _ in prepared.named_buffers() if "observer." in name
     ]
     prepared.train(original.training)
     return prepared
+
+
+@contextlib.contextmanager
+def as_in_eval(prepared: Prepared) -> Iterator[None]:
+    """The model does what it does in `eval()`; no flag of a submodule changes, and its own comes back."""
+    before = prepared.training
+    prepared.training = False
+    try:
+        yield
+    finally:
+        prepared.training = before
 
 
 def _class_for(parameters: tuple[tuple[str, int, Any], ...], name: str) -> type[Prepared]:

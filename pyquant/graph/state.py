@@ -21,9 +21,12 @@ FORMAT = 1
 """Of the state dict; a reader knows its own and older ones."""
 
 
-def to_tensor(config: QuantConfig) -> Tensor:
-    """uint8, a JSON text."""
-    text = json.dumps({"format": FORMAT, "config": config.to_dict()}, sort_keys=True)
+def to_tensor(config: QuantConfig, norms_frozen: bool | None = None) -> Tensor:
+    """uint8, a JSON text; `norms_frozen` only of a model whose batch norms can follow their batches."""
+    data = {"format": FORMAT, "config": config.to_dict()}
+    if norms_frozen is not None:
+        data["norms_frozen"] = norms_frozen
+    text = json.dumps(data, sort_keys=True)
     return torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8).clone()
 
 
@@ -44,7 +47,7 @@ def from_tensor(tensor: Any) -> dict[str, Any]:
         raise ValueError(
             f"state: expected a checkpoint of format 1 to {FORMAT}, got {number!r}; update pyquant"
         )
-    return {"format": number, "config": config}
+    return {"format": number, "config": config, "norms_frozen": data.get("norms_frozen")}
 
 
 def difference(config: QuantConfig, saved: Any, sites: list[str]) -> str:

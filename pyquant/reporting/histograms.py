@@ -12,7 +12,7 @@ import torch
 
 from pyquant.batches import arguments
 from pyquant.graph.grid import qparams_of
-from pyquant.graph.prepared import LABELS, Prepared
+from pyquant.graph.prepared import LABELS, Prepared, as_in_eval
 from pyquant.graph.sites import Site
 from pyquant.observers import Density, HistogramObserver, MSEObserver
 from pyquant.qparams import QParams
@@ -117,7 +117,7 @@ def _observe(prepared: Prepared, sites: dict[str, Site], batch: Any) -> dict[str
     drop = tuple(name for name in LABELS if name in prepared._signature.inputs)
     args, kwargs = arguments(prepared, batch, drop=drop)
     try:
-        with torch.no_grad(), mode(prepared, "float"):
+        with torch.no_grad(), as_in_eval(prepared), mode(prepared, "float"):
             prepared(*args, **kwargs)
     finally:
         for hook in hooks:

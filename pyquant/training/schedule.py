@@ -8,6 +8,8 @@ from typing import Any
 
 from pyquant.graph.prepared import Prepared
 from pyquant.graph.sites import MODES
+from pyquant.training.batch_norm import check_norms
+from pyquant.training.batch_norm import freeze_batch_norm as freeze
 from pyquant.verbs.modes import set_mode
 
 __all__ = ["Phase", "Schedule"]
@@ -38,13 +40,17 @@ class Schedule:
     phases : mapping of int to str, or iterable of Phase
         A mapping gives a mode for all sites from a step on. Phases of one step apply in their order, so that
         a later one may set a part of the sites apart.
+    freeze_batch_norm : int, optional
+        From this step on batch norms keep their running statistics (`pyquant.freeze_batch_norm`); before it
+        they follow their batches.
     step : int
         Steps that have been done, for a run that goes on.
 
     Raises
     ------
     ValueError
-        No phase, a bad one, or one whose glob matches no site.
+        No phase, a bad one, or one whose glob matches no site; `freeze_batch_norm` is negative, or the model
+        has no batch norm that it could freeze.
     CalibrationError
         A phase needs scales that are not there.
 
@@ -63,7 +69,12 @@ class Schedule:
     """
 
     def __init__(
-        self, prepared: Prepared, phases: Mapping[int, str] | Iterable[Phase], *, step: int = 0
+        self,
+        prepared: Prepared,
+        phases: Mapping[int, str] | Iterable[Phase],
+        *,
+        freeze_batch_norm: int | None = None,
+        step: int = 0,
     ) -> None:
         if not isinstance(prepared, Prepared):
             raise TypeError(f"schedule: expected a Prepared, got {type(prepared).__name__}")
@@ -78,6 +89,17 @@ class Schedule:
             )
         for phase in listed:
             prepared.sites(phase.select)  # the glob matches
+        if freeze_batch_norm is not None:
+            if (
+                isinstance(freeze_batch_norm, bool)
+                or not isinstance(freeze_batch_norm, int)
+                or freeze_batch_norm < 0
+            ):
+                raise ValueError(
+                    f"schedule: expected freeze_batch_norm to be an integer >= 0, got {freeze_batch_norm!r}"
+                )
+            check_norms("schedule", prepared)
+        self.freeze_batch_norm = freeze_batch_norm
         self.prepared = prepared
         self.phases = tuple(sorted(listed, key=lambda phase: phase.begin))
         self.steps = step
@@ -86,13 +108,15 @@ class Schedule:
     def step(self) -> None:
         """Count an optimizer step, and switch where a phase begins."""
         self.steps += 1
-        if any(phase.begin == self.steps for phase in self.phases):
+        if self.steps == self.freeze_batch_norm or any(phase.begin == self.steps for phase in self.phases):
             self._apply()
 
     def _apply(self) -> None:
         for phase in self.phases:
             if phase.begin <= self.steps:
                 set_mode(self.prepared, phase.mode, phase.select)
+        if self.freeze_batch_norm is not None:
+            freeze(self.prepared, frozen=self.steps >= self.freeze_batch_norm)
 
     def state_dict(self) -> dict[str, Any]:
         """The number of steps."""

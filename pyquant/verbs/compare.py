@@ -14,7 +14,7 @@ from torch import Tensor
 from pyquant.engine import IntegerModel
 from pyquant.errors import CalibrationError
 from pyquant.graph.grid import qparams_of
-from pyquant.graph.prepared import Prepared
+from pyquant.graph.prepared import Prepared, as_in_eval
 from pyquant.graph.sites import Site
 
 __all__ = ["Comparison", "Difference", "compare", "trace_sites"]
@@ -124,7 +124,7 @@ def _run(
 
     hooks = [site.register_forward_hook(keep) for site in prepared.sites().values()]
     try:
-        with torch.no_grad():
+        with torch.no_grad(), as_in_eval(prepared):
             output = prepared(*args, **kwargs)
     finally:
         for hook in hooks:

@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 
 from pyquant.batches import arguments
 from pyquant.errors import CalibrationError
-from pyquant.graph.prepared import LABELS, Prepared
+from pyquant.graph.prepared import LABELS, Prepared, as_in_eval
 from pyquant.graph.sites import Site
 from pyquant.verbs.observed import check_mergeable, check_prepared, observers_restored
 from pyquant.verbs.ranks import group_of, merge_over_ranks
@@ -78,7 +78,8 @@ def observe_batches(
         try:
             if group is not None:
                 check_mergeable(op, prepared)
-            count = _run(op, prepared, batches, forward, loss, progress)
+            with as_in_eval(prepared):  # dropped values would widen every range
+                count = _run(op, prepared, batches, forward, loss, progress)
         except Exception as error:
             if group is None:
                 raise

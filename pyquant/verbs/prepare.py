@@ -17,6 +17,7 @@ from pyquant.graph.build import build
 from pyquant.graph.capture import capture
 from pyquant.graph.normalize import normalize
 from pyquant.graph.prepared import Prepared, make_prepared
+from pyquant.graph.train_graph import build_for_training, split_marks
 from pyquant.verbs.calibrate import calibrate
 
 __all__ = ["prepare"]
@@ -30,6 +31,8 @@ def prepare(
     plan: Plan | str | os.PathLike[str] | None = None,
     calibration: Iterable[Any] | None = None,
     strict: bool = False,
+    dropout: bool = False,
+    batch_statistics: bool = False,
 ) -> Prepared:
     """Make the module that simulates a model with the real integer kernels, and trains.
 
@@ -49,11 +52,19 @@ def prepare(
         If given, scales are set from it and the result is in mode ``quantized``; else in mode ``float``.
     strict : bool
         Raise if anything stays float.
+    dropout : bool
+        In `train()` the model drops what the original drops there, with the same probabilities: dropout and
+        its relatives, also of attention probabilities, and stochastic depth. `eval()`, calibration and
+        `convert` know nothing of it; `Prepared.coverage` lists what came back, and what could not.
+    batch_statistics : bool
+        In `train()` each `torch.nn.BatchNorm1d` (2d, 3d) normalises with the statistics of its batch and
+        moves the running ones, until `pyquant.freeze_batch_norm`. Weights stay folded with the running
+        statistics. Unless set, running statistics are frozen from the start.
 
     Raises
     ------
     CaptureError
-        The model cannot be exported.
+        The model cannot be exported, or (with `dropout`) cannot run in training mode.
     CoverageError
         ``strict`` and an op has no integer form; the message lists all of them.
     ValueError
@@ -64,9 +75,13 @@ def prepare(
     resolved, planned = _resolve(config, plan)
     args, kwargs = arguments(model, example)
     with torch.inference_mode(False):  # scales made in inference mode could not train
-        captured = normalize(capture(model, args, kwargs))
-        built = build(captured, resolved, planned.check_sites if planned is not None else None)
-        prepared = make_prepared(model, captured, built, resolved)
+        captured = capture(model, args, kwargs, dropout=dropout, batch_statistics=batch_statistics)
+        marked = split_marks(captured) if dropout or batch_statistics else None
+        built = build(normalize(captured), resolved, planned.check_sites if planned is not None else None)
+        trained = None
+        if marked is not None:
+            trained, built.rows = build_for_training(marked, built, resolved)
+        prepared = make_prepared(model, captured, built, resolved, trained)
     if strict:
         floats = [(site, op, reason) for site, op, kind, reason in prepared._rows if kind == "float"]
         if floats:

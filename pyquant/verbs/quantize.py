@@ -26,6 +26,8 @@ def quantize(
     *,
     plan: Plan | str | os.PathLike[str] | None = None,
     strict: bool = False,
+    dropout: bool = False,
+    batch_statistics: bool = False,
     forward: Forward | None = None,
     loss: Loss | None = None,
     progress: bool = True,
@@ -39,7 +41,7 @@ def quantize(
     calib : iterable of batches
         Tensors, mappings or tuples, as a data loader gives them. Read once, as a stream; an iterator does not
         lose its first batch.
-    config, plan, strict
+    config, plan, strict, dropout, batch_statistics
         As in `prepare`: ``W8A8`` unless told otherwise.
     forward : callable, optional
         ``forward(prepared, batch)`` where a batch needs more than the usual call.
@@ -66,6 +68,14 @@ def quantize(
     >>> engine = pq.convert(qmodel)
     """
     first, batches = first_batch(calib, "calib")
-    prepared = prepare(model, first, config, plan=plan, strict=strict)
+    prepared = prepare(
+        model,
+        first,
+        config,
+        plan=plan,
+        strict=strict,
+        dropout=dropout,
+        batch_statistics=batch_statistics,
+    )
     calibrate(prepared, batches(), forward=forward, loss=loss, progress=progress)
     return prepared

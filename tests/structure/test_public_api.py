@@ -8,8 +8,8 @@ PUBLIC = """
 CalibrationError Candidate CaptureError Coverage CoverageError CoverageRow Distillation HybridModel
 IntegerModel MissingTorchError Output Phase Plan Prepared ProgramBuilder ProgramError QParams QuantConfig
 Schedule SensitivityTable SiteConfig __version__ assign calibrate compare convert costs evaluate
-finish_calibration merge_observations metrics mode numerics observe ops param_groups prepare
-qparams_from_range quantize quantizers report save_observations sensitivity set_mode
+finish_calibration freeze_batch_norm merge_observations metrics mode numerics observe ops param_groups
+prepare qparams_from_range quantize quantizers report save_observations sensitivity set_mode
 """
 
 

@@ -37,6 +37,7 @@ def calls() -> dict[str, tuple[Any, ...]]:
         "softmax": (leaf(3, 7), *WIDE, "table16", *WIDE),
         "unary": (leaf(3, 4), *X, "gelu", "table", *X),
         "add": (leaf(3, 4), *X, leaf(4), *X, *WIDE),
+        "mark": (leaf(3, 4).detach(), 0, [leaf(4).detach()]),
         "mean": (leaf(3, 4, 5), *X, [1], False, *WIDE),
         "fake_quantize": (leaf(3, 4), *X[:2], None, *X[2:]),
         "fake_quantize_backward": (leaf(3, 4), torch.tensor([5, 200], dtype=torch.uint8)),

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
 from torch import fx
 
-from pyquant.graph.aten import add_node, argument, aten, is_float, kind_of, replace, uses
+from pyquant.graph.aten import add_node, argument, aten, int_argument, is_float, kind_of, replace, uses
 from pyquant.graph.capture import Captured
+from pyquant.graph.marks import Drop, is_mark, mark
 from pyquant.graph.normalize.elementwise import scalar_factor
 
 __all__ = ["fuse_attention"]
@@ -38,8 +40,9 @@ def fuse_attention(captured: Captured) -> None:
             continue
         if node.args[1] not in (-1, node.meta["val"].dim() - 1) or len(node.users) != 1:
             continue
-        context = next(iter(node.users))
-        if not uses(context, *_PRODUCTS) or context.args[0] is not node:
+        weights, marks = _marked(captured, node)
+        context = next(iter(weights.users))
+        if not uses(context, *_PRODUCTS) or context.args[0] is not weights:
             continue
         value, scores = context.args[1], _scores(node.args[0])
         if scores is None or not isinstance(value, fx.Node) or value.meta["val"].dim() < 3:
@@ -57,7 +60,27 @@ def fuse_attention(captured: Captured) -> None:
                 kwargs={"scale": scores.scale},
                 like=context,
             )
+            for number, extras in marks:
+                drop = captured.marks[number]
+                assert isinstance(drop, Drop)
+                captured.marks[number] = dataclasses.replace(drop, kind="attention", what="attention dropout")
+                new = add_node(captured, mark, (new, number, extras), like=context)
         replace(captured, context, new)
+
+
+def _marked(captured: Captured, weights: fx.Node) -> tuple[fx.Node, list[tuple[int, Any]]]:
+    """Through dropout of the probabilities (`marks.py`) that one node reads, and what it was."""
+    marks: list[tuple[int, Any]] = []
+    while True:
+        user = next(iter(weights.users))
+        if not is_mark(user) or len(user.users) != 1:
+            return weights, marks
+        key = int_argument(user, 1)
+        drop = captured.marks[key]
+        if not isinstance(drop, Drop) or drop.kind != "dropout":
+            return weights, marks
+        marks.append((key, user.args[2]))
+        weights = user
 
 
 def _mask(captured: Captured, scores: _Scores, like: fx.Node) -> fx.Node | None:

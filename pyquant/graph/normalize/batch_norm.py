@@ -2,14 +2,20 @@
 
 The folded weight is a small expression in the graph, gamma / sqrt(var + eps) * w, so that the parameters keep
 their names and still train; statistics are frozen, as they are in the integer program.
+
+Where the model is captured to follow the statistics of its batches in training (`Captured.norms`), a mark
+behind the folded layer says so, or behind the batch norm where it cannot be folded.
 """
 
 from __future__ import annotations
+
+from dataclasses import replace as with_fields
 
 from torch import fx
 
 from pyquant.graph.aten import add_node, aten, kind_of, replace, uses
 from pyquant.graph.capture import Captured
+from pyquant.graph.marks import mark
 
 __all__ = ["fold_batch_norm"]
 
@@ -22,10 +28,14 @@ def fold_batch_norm(captured: Captured) -> None:
         source, gamma, beta, mean, variance, _, epsilon = node.args
         if not (isinstance(source, fx.Node) and isinstance(mean, fx.Node) and isinstance(variance, fx.Node)):
             continue
+        results = [user for user in node.users if kind_of(user) == "getitem" and user.args[1] == 0]
         if (
             not uses(source, aten.conv2d.default, aten.conv1d.default, aten.linear.default)
             or len(source.users) != 1
+            or (uses(source, aten.linear.default) and source.meta["val"].dim() != 2)  # channels: axis 1
         ):
+            for result in results:
+                _mark(captured, node, result, {})
             continue
         target = source.target
         assert not isinstance(target, str)
@@ -50,6 +60,28 @@ def fold_batch_norm(captured: Captured) -> None:
             if isinstance(beta, fx.Node):
                 offset = add_node(captured, aten.add.Tensor, (offset, beta), like=source)
             new = add_node(captured, target, (source.args[0], folded, offset, *source.args[3:]), like=source)
-        for user in list(node.users):
-            if kind_of(user) == "getitem" and user.args[1] == 0:
-                replace(captured, user, new)
+        named = {
+            "weight": weight,
+            "bias": bias,
+            "gamma": gamma,
+            "beta": beta,
+            "mean": mean,
+            "variance": variance,
+        }
+        new = _mark(captured, node, new, named)
+        for result in results:
+            replace(captured, result, new)
+
+
+def _mark(captured: Captured, norm: fx.Node, result: fx.Node, named: dict[str, object]) -> fx.Node:
+    """A mark behind `result`, which its readers then read; `result` itself if the statistics are frozen."""
+    template = captured.norms.get(captured.paths.get(norm.name, ""))
+    if template is None:
+        return result
+    given = {name: value for name, value in named.items() if isinstance(value, fx.Node)}
+    key = max(captured.marks, default=-1) + 1
+    captured.marks[key] = with_fields(template, given=tuple(given))
+    with captured.graph.inserting_after(result):
+        new = add_node(captured, mark, (result, key, list(given.values())), like=norm)
+    result.replace_all_uses_with(new, delete_user_cb=lambda user: user is not new)
+    return new
