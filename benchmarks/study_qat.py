@@ -40,6 +40,7 @@ def options_of(arguments: argparse.Namespace, row: str, seed: int, out: Path) ->
         calib=512,
         config=None,
         distill=arguments.distill,
+        dropout=False,
         epochs=arguments.epochs,
         lr=RATES[row.partition(" ")[0]],
         out=out,
