@@ -16,7 +16,7 @@ from torch import Tensor, fx, nn
 
 from pyquant.config import QuantConfig
 from pyquant.coverage import Coverage, CoverageRow
-from pyquant.errors import CaptureError
+from pyquant.errors import CalibrationError, CaptureError
 from pyquant.graph.build import Built, Row
 from pyquant.graph.capture import Captured, Signature
 from pyquant.graph.code import (
@@ -26,8 +26,9 @@ from pyquant.graph.code import (
     unflatten_graph,
     unflatten_spec,
 )
+from pyquant.graph.passes import PASSES, SiteError, in_pass, recomputing
 from pyquant.graph.sites import Site
-from pyquant.graph.state import difference, from_tensor, to_tensor
+from pyquant.graph.state import COUNTS_PASSES, difference, from_tensor, to_tensor
 from pyquant.graph.watch import ScaleWatch
 
 __all__ = ["LABELS", "Prepared", "make_prepared"]
@@ -55,6 +56,8 @@ class Prepared(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self._variants: dict[frozenset[str], Callable[..., Any]] = {}
+        self._counts_passes = True  # calibration with a loss switches it off
+        self.register_buffer(PASSES, torch.zeros((), dtype=torch.int64))
 
     # -- calling ---------------------------------------------------------------------------------------------
 
@@ -65,14 +68,22 @@ class Prepared(nn.Module):
     def _call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         missing, inputs = self.bind(args, kwargs)
         self._watch.look(self)
+        training = self.training and self._counts_passes and torch.is_grad_enabled()
+        if training and not recomputing():
+            self.pq_training_passes.add_(1)
         run = self._variant(missing) if missing else self._code
         device = inputs[0].device.type
-        if self._whole and torch.is_autocast_enabled(device):
-            # Integer ops ignore autocast; what is computed of parameters alone must not feel it either.
-            with torch.autocast(device, enabled=False):
+        try:
+            if self._whole and torch.is_autocast_enabled(device):
+                # Integer ops ignore autocast; what is computed of parameters alone must not feel it either.
+                with torch.autocast(device, enabled=False):
+                    flat = run(self, *inputs)
+            else:
                 flat = run(self, *inputs)
-        else:
-            flat = run(self, *inputs)
+        except (SiteError, CalibrationError) as error:
+            if not training:
+                raise
+            raise in_pass(error, self.training_passes) from None
         return self.output_of(flat, missing)
 
     def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[frozenset[str], list[Any]]:
@@ -157,6 +168,17 @@ class Prepared(nn.Module):
         return Coverage(CoverageRow(*row) for row in self._rows)  # type: ignore[arg-type]
 
     @property
+    def training_passes(self) -> int:
+        """How many forward passes this model has trained on, its checkpoints included.
+
+        A pass counts if it runs in `train()` with gradients recorded; what checkpointing runs again in the
+        backward pass does not. (Inside torch's reentrant kind of checkpointing no first pass records
+        gradients, so that none counts.) The number is the buffer ``pq_training_passes`` of the state dict, an
+        int64; copies, averaged ones too, take it along. Reading it waits for the device.
+        """
+        return int(self.pq_training_passes)
+
+    @property
     def _whole(self) -> bool:
         return all(kind != "float" for _, _, kind, _ in self._rows)
 
@@ -194,6 +216,8 @@ class Prepared(nn.Module):
         # First of all, before a parameter is touched: torch would set it last.
         if prefix + _EXTRA in state:
             self.set_extra_state(state[prefix + _EXTRA])
+            if from_tensor(state[prefix + _EXTRA])["format"] < COUNTS_PASSES:
+                state.setdefault(prefix + PASSES, torch.zeros((), dtype=torch.int64))
         super()._load_from_state_dict(state, prefix, *args)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
@@ -206,6 +230,8 @@ class Prepared(nn.Module):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]
+        self.__dict__.setdefault("_counts_passes", True)  # pickled before there was a count
+        self._buffers.setdefault(PASSES, torch.zeros((), dtype=torch.int64))
         self._signature = replace(self._signature, output_spec=unflatten_spec(self._signature.output_spec))
         self._install(unflatten_graph(state["_graph"]))
 
@@ -218,6 +244,7 @@ class Prepared(nn.Module):
         with contextlib.suppress(TypeError):  # every output depends on them
             self._variant(labels)  # made now, since torch.compile cannot trace the making
 
+    pq_training_passes: Tensor
     _graph: fx.Graph
     _watch: ScaleWatch
     _code: Callable[..., Any]
@@ -230,14 +257,13 @@ def make_prepared(original: nn.Module, captured: Captured, built: Built, config:
     """Assemble a `Prepared` from its parts."""
     prepared = _class_for(captured.signature.parameters, type(original).__name__)()
     for name, child in captured.root.named_children():
-        if hasattr(prepared, name):
-            raise CaptureError(
-                f"prepare: a submodule called {name!r} collides with a method of Prepared; rename it"
-            )
+        _check_free(prepared, "submodule", name)
         prepared.add_module(name, child)
     for name, parameter in captured.root.named_parameters(recurse=False):
+        _check_free(prepared, "parameter", name)
         prepared.register_parameter(name, parameter)
     for name, buffer in captured.root.named_buffers(recurse=False):
+        _check_free(prepared, "buffer", name)
         persistent = name not in captured.root._non_persistent_buffers_set
         prepared.register_buffer(name, buffer, persistent=persistent)
     prepared.pq_sites = built.sites
@@ -253,6 +279,11 @@ def make_prepared(original: nn.Module, captured: Captured, built: Built, config:
     ]
     prepared.train(original.training)
     return prepared
+
+
+def _check_free(prepared: Prepared, what: str, name: str) -> None:
+    if hasattr(prepared, name):
+        raise CaptureError(f"prepare: a {what} called {name!r} collides with a method of Prepared; rename it")
 
 
 def _class_for(parameters: tuple[tuple[str, int, Any], ...], name: str) -> type[Prepared]:
