@@ -19,6 +19,7 @@ from pyquant.coverage import Coverage, CoverageRow
 from pyquant.errors import CalibrationError, CaptureError
 from pyquant.graph.build import Built, Row
 from pyquant.graph.capture import Captured, Signature
+from pyquant.graph.checkpointing import LABELS, Checkpointed
 from pyquant.graph.code import (
     compile_graph,
     flatten_graph,
@@ -33,13 +34,12 @@ from pyquant.graph.watch import ScaleWatch
 
 __all__ = ["LABELS", "Prepared", "make_prepared"]
 
-LABELS = ("labels", "label")
 _EXTRA = "_extra_state"  # torch's name for it
 _COPIED = ("config", "main_input_name")  # what training loops read from a model besides its parameters
-_OWN = ("_code", "_variants", "_graph", "_watch")  # rebuilt after pickling
+_OWN = ("_code", "_variants", "_segmented", "_graph", "_watch")  # rebuilt after pickling
 
 
-class Prepared(nn.Module):
+class Prepared(Checkpointed, nn.Module):
     """A model that simulates with the real integer kernels.
 
     Call it like the original: same parameters, positional or by keyword, same outputs. Parameters and buffers
@@ -71,7 +71,10 @@ class Prepared(nn.Module):
         training = self.training and self._counts_passes and torch.is_grad_enabled()
         if training and not recomputing():
             self.pq_training_passes.add_(1)
-        run = self._variant(missing) if missing else self._code
+        if training and self._checkpointing is not None:
+            run = self._checkpointed_variant(missing)
+        else:
+            run = self._variant(missing) if missing else self._code
         device = inputs[0].device.type
         try:
             if self._whole and torch.is_autocast_enabled(device):
@@ -243,6 +246,7 @@ class Prepared(nn.Module):
         labels = frozenset(LABELS) & set(self._signature.inputs)
         with contextlib.suppress(TypeError):  # every output depends on them
             self._variant(labels)  # made now, since torch.compile cannot trace the making
+        self._checkpoint_by(self._checkpointing)
 
     pq_training_passes: Tensor
     _graph: fx.Graph
