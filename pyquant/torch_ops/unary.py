@@ -2,6 +2,9 @@
 
 The exact table is made by the C routine on every device; that of a published method is made here, in the
 method's own integers, and equals the one that the C core makes.
+
+The gradient is that of the float function; with `approximate_gradient` that of the table: the central
+difference of its results for the neighbours of a code, one-sided at the ends of x's range.
 """
 
 from __future__ import annotations
@@ -37,7 +40,7 @@ __all__ = ["FUNCTIONS"]
 FUNCTIONS = tuple(GRADIENTS)
 
 
-def _check(x: Tensor, x_edge: Edge, function: str, method: str, y_edge: Edge) -> None:
+def check(x: Tensor, x_edge: Edge, function: str, method: str, y_edge: Edge) -> None:
     check_float("unary", "x", x)
     check_edge("unary", "x", x_edge, x)
     check_edge("unary", "y", y_edge, x)
@@ -56,7 +59,7 @@ def _check(x: Tensor, x_edge: Edge, function: str, method: str, y_edge: Edge) ->
 
 
 @lru_cache(maxsize=1024)
-def _table(function: str, method: str, x_grid: Grid, y_grid: Grid) -> tuple[int, ...]:
+def stored_table(function: str, method: str, x_grid: Grid, y_grid: Grid) -> tuple[int, ...]:
     """Stored results for q = -128..127."""
     try:
         if canonical("unary", method) == "table":
@@ -79,40 +82,51 @@ def body(
     y_zero_point: Tensor,
     y_quant_min: int,
     y_quant_max: int,
+    approximate_gradient: bool = False,
 ) -> Tensor:
     x_edge = Edge(x_scale, x_zero_point, x_quant_min, x_quant_max)
     y_edge = Edge(y_scale, y_zero_point, y_quant_min, y_quant_max)
-    _check(x, x_edge, function, method, y_edge)
+    check(x, x_edge, function, method, y_edge)
     x_grid, y_grid = read_grids("unary", x_edge, y_edge)
     reject_nan("unary", x=x)
-    table = torch.tensor(_table(function, method, x_grid, y_grid), dtype=torch.int64, device=x.device)
+    table = torch.tensor(stored_table(function, method, x_grid, y_grid), dtype=torch.int64, device=x.device)
     index = recover(x, x_edge, x_grid) + (x_grid.zero_point + 128)
     return dequantize(table[index] - y_grid.zero_point, y_edge)
 
 
 def _fake(x: Tensor, *rest: Any) -> Tensor:
-    _check(x, Edge(*rest[:4]), rest[4], rest[5], Edge(*rest[6:]))
+    check(x, Edge(*rest[:4]), rest[4], rest[5], Edge(*rest[6:10]))
     return new_edge_like(x, x.shape)
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    x, ctx.function = inputs[0], inputs[5]
-    y_scale, y_zero_point, ctx.quant_min, ctx.quant_max = inputs[7:]
-    ctx.save_for_backward(x, output, y_scale, y_zero_point)
+    x, ctx.function, ctx.method = inputs[0], inputs[5], inputs[6]
+    y_scale, y_zero_point, ctx.quant_min, ctx.quant_max, ctx.approximate = inputs[7:]
+    ctx.x_range = inputs[3:5]
+    ctx.save_for_backward(x, output, y_scale, y_zero_point, *(inputs[1:3] if ctx.approximate else ()))
 
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    x, y, scale, zero_point = ctx.saved_tensors
+    x, y, scale, zero_point, *x_grid = ctx.saved_tensors
     edge = Edge(scale, zero_point, ctx.quant_min, ctx.quant_max)
+    learn = ctx.needs_input_grad[7]
     with autocast_off(grad):
-        g, y_grid = output_gradient(grad, y, edge, ctx.needs_input_grad[7], lambda: REAL[ctx.function](x))
-        grad_x = GRADIENTS[ctx.function](g, x)
-    return grad_x, None, None, None, None, None, None, *y_grid
+        if ctx.approximate:
+            value, slope = torch.ops.pyquant.unary_tangent(
+                x, *x_grid, *ctx.x_range, ctx.function, ctx.method, *edge
+            )
+            g, y_grid = output_gradient(grad, y, edge, learn, lambda: value)
+            grad_x = g * slope
+        else:
+            g, y_grid = output_gradient(grad, y, edge, learn, lambda: REAL[ctx.function](x))
+            grad_x = GRADIENTS[ctx.function](g, x)
+    return grad_x, None, None, None, None, None, None, *y_grid, None
 
 
 define(
     "unary(Tensor x, Tensor x_scale, Tensor x_zero_point, int x_quant_min, int x_quant_max, str function, "
-    "str method, Tensor y_scale, Tensor y_zero_point, int y_quant_min, int y_quant_max) -> Tensor",
+    "str method, Tensor y_scale, Tensor y_zero_point, int y_quant_min, int y_quant_max, "
+    "bool approximate_gradient=False) -> Tensor",
     body,
     _fake,
     _setup_context,

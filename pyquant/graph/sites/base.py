@@ -200,6 +200,11 @@ class Site(nn.Module, ABC):
         return QParams(float(scale.detach()), int(zero_point), low, high)
 
     @property
+    def approximate_gradient(self) -> bool:
+        """Whether an op with methods gives the gradient of what its method computes."""
+        return self.config.gradient == "approximation"
+
+    @property
     def y_grid(self) -> tuple[Tensor, Tensor, int, int]:
         """The output grid, in the order in which the torch ops take it."""
         return self.output.scale, self.output.zero_point, self.output.quant_min, self.output.quant_max

@@ -99,6 +99,7 @@ class LayerNormSite(Site):
             self.config.norm,
             self.x_range,
             *self.y_grid,
+            self.approximate_gradient,
         )
         return y
 
