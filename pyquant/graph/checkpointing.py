@@ -70,10 +70,10 @@ class Checkpointed:
 
         Outputs and gradients are the same to the last bit, for about a third more time. It takes part in
         passes in `train()` with gradients recorded; the ones that run again are neither counted
-        (`training_passes`) nor observed. Modes are those of the first pass, even if they changed since;
-        weights must not change before `backward()`. Copies and pickles keep the setting; a state dict does
-        not hold it. Under `torch.compile` blocks are recomputed by the compiler; no site may be in mode
-        ``observe`` there.
+        (`training_passes`) nor observed. Modes, and `train()`, are those of the first pass, even if they
+        changed since; weights must not change before `backward()`. Copies and pickles keep the setting; a
+        state dict does not hold it. Under `torch.compile` blocks are recomputed by the compiler; no site may
+        be in mode ``observe`` there.
 
         The transformers Trainer calls it for ``gradient_checkpointing=True`` (or
         ``activation_checkpointing=True``).
@@ -226,44 +226,43 @@ def _segmented_run(graph: fx.Graph, setting: Checkpointing) -> Callable[..., Any
 def _checkpointed(prepared: nn.Module, segment: Segment, args: list[Any], setting: Checkpointing) -> Any:
     if torch.compiler.is_compiling():
         return checkpoint(lambda *given: segment.run(prepared, *given), *args, **setting.keywords)
-    sites = [prepared.get_submodule(target) for target in segment.sites]
-    before = _states(sites)
+    modules = [prepared, *(prepared.get_submodule(target) for target in segment.modules)]
+    before = _states(modules)
 
     def block(*given: Any) -> Any:
         if not recomputing():
             return segment.run(prepared, *given)
-        with _in_states(sites, before):
+        with _in_states(modules, before):
             return segment.run(prepared, *given)
 
     with _offloaded(args) if setting.offload else contextlib.nullcontext():
         return checkpoint(block, *args, **setting.keywords)
 
 
-def _states(sites: Sequence[nn.Module]) -> list[tuple[str, bool]]:
-    """Mode and training flag of each."""
-    return [(site.mode, site.training) for site in sites if isinstance(site, Site)]
+def _states(modules: Sequence[nn.Module]) -> list[tuple[str, bool]]:
+    """Mode, of a site, and training flag of each."""
+    return [(module.mode if isinstance(module, Site) else "", module.training) for module in modules]
 
 
 @contextmanager
-def _in_states(sites: Sequence[nn.Module], states: list[tuple[str, bool]]) -> Iterator[None]:
-    """As they were in the forward pass: a mode may have changed since (``with pq.mode(...)`` around it)."""
-    now = _states(sites)
+def _in_states(modules: Sequence[nn.Module], states: list[tuple[str, bool]]) -> Iterator[None]:
+    """As they were in the first pass: since then ``with pq.mode(...)`` may have ended, or `eval()` begun."""
+    now = _states(modules)
     if now == states:
         yield
         return
     try:
-        _set_states(sites, states)
+        _set_states(modules, states)
         yield
     finally:
-        _set_states(sites, now)
+        _set_states(modules, now)
 
 
-def _set_states(sites: Sequence[nn.Module], states: list[tuple[str, bool]]) -> None:
-    for site, (mode, training) in zip(sites, states, strict=True):
-        assert isinstance(site, Site)
-        if site.mode != mode:
-            site.mode = mode
-        site.training = training
+def _set_states(modules: Sequence[nn.Module], states: list[tuple[str, bool]]) -> None:
+    for module, (mode, training) in zip(modules, states, strict=True):
+        if isinstance(module, Site) and module.mode != mode:
+            module.mode = mode
+        module.training = training
 
 
 def _offloaded(args: list[Any]) -> contextlib.AbstractContextManager[Any]:

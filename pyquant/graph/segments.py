@@ -33,8 +33,8 @@ class Segment:
         Values that cross the borders, by the names of their nodes.
     last_reads : tuple of str
         Those of `reads` that nobody reads later.
-    sites : tuple of str
-        Targets of the site modules in it.
+    modules : tuple of str
+        Paths of the modules that it calls: sites.
     block : bool
         Whether it is a block, and not what lies before, between or behind them.
     """
@@ -43,7 +43,7 @@ class Segment:
     reads: tuple[str, ...]
     writes: tuple[str, ...]
     last_reads: tuple[str, ...]
-    sites: tuple[str, ...]
+    modules: tuple[str, ...]
     block: bool
 
 
@@ -204,7 +204,7 @@ def _compiled(graph: fx.Graph, stretches: list[tuple[list[fx.Node], bool]]) -> l
                 reads=tuple(node.name for node in reads),
                 writes=tuple(node.name for node in writes),
                 last_reads=tuple(node.name for node in reads if last[node] == index),
-                sites=tuple(str(node.target) for node in part if node.op == "call_module"),
+                modules=tuple(str(node.target) for node in part if node.op == "call_module"),
                 block=block,
             )
         )

@@ -141,6 +141,7 @@ def test_modes_are_those_of_the_first_pass() -> None:
     for each in (plain, model):
         with pq.mode(each, "weights", "blocks.1.*"):
             loss = each(images())["logits"].square().sum()
+        each.eval()
         modes = {site.mode for site in each.sites().values()}
         loss.backward()
         assert modes == {site.mode for site in each.sites().values()} == {"quantized"}
