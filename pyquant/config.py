@@ -19,6 +19,7 @@ __all__ = ["PRESETS", "Override", "QuantConfig", "SiteConfig", "resolve_config"]
 OBSERVERS = ("minmax", "ema", "percentile", "mse", "omse", "lp", "kl", "hessian")
 WEIGHT_OBSERVERS = ("absmax", "mse", "omse")
 QUANTIZERS = ("fixed", "lsq")
+GRADIENTS = ("float", "approximation")
 METHOD_OPS = ("softmax", "unary", "norm")  # settings that hold a method's text
 
 
@@ -80,6 +81,11 @@ class SiteConfig:
     softmax, unary, norm : str
         The methods of the softmax inside attention or alone, of element-wise functions, and of LayerNorm and
         RMSNorm, as `pyquant.methods` lists them: ``"table16"``, ``"ibert(bits=8)"``.
+    gradient : str
+        Whose gradient softmax, element-wise functions and norms have in training: ``float``, of the function
+        that the method approximates, or ``approximation``, of what the method computes: the central
+        difference of a table, the Jacobian P (dP - sum(P dP)) with the method's own probabilities P, the
+        formula of a norm with its own mean and deviation (docs/training.md). The results are the same.
     keep_float : bool
         Leave the site in float on purpose; `coverage()` lists it.
     """
@@ -100,6 +106,7 @@ class SiteConfig:
     softmax: str = "table16"
     unary: str = "table"
     norm: str = "exact"
+    gradient: str = "float"
     keep_float: bool = False
 
     def __post_init__(self) -> None:
@@ -117,6 +124,7 @@ class SiteConfig:
         _one_of("weight_observer", self.weight_observer, WEIGHT_OBSERVERS)
         _one_of("quantizer", self.quantizer, QUANTIZERS)
         _one_of("weight_quantizer", self.weight_quantizer, QUANTIZERS)
+        _one_of("gradient", self.gradient, GRADIENTS)
         for op in METHOD_OPS:
             object.__setattr__(self, op, _method(op, getattr(self, op)))
         if not 50.0 < _number("percentile", self.percentile) <= 100.0:

@@ -71,7 +71,8 @@ Tensor attention(const Tensor &q, const Tensor &q_scale, const Tensor &q_zero_po
                  const Tensor &v, const Tensor &v_scale, const Tensor &v_zero_point,
                  int64_t v_quant_min, int64_t v_quant_max, const std::optional<Tensor> &attn_mask,
                  bool is_causal, double scale, StringHandle method, const Tensor &y_scale,
-                 const Tensor &y_zero_point, int64_t y_quant_min, int64_t y_quant_max) {
+                 const Tensor &y_zero_point, int64_t y_quant_min, int64_t y_quant_max,
+                 bool /* approximate_gradient */) {
     pq_sim_attention_args args = {};
     args.causal = is_causal;
     args.softmax_scale = scale;

@@ -54,7 +54,7 @@ static pq_unary find_function(const std::string &name) {
 Tensor unary(const Tensor &x, const Tensor &x_scale, const Tensor &x_zero_point,
              int64_t x_quant_min, int64_t x_quant_max, StringHandle function, StringHandle method,
              const Tensor &y_scale, const Tensor &y_zero_point, int64_t y_quant_min,
-             int64_t y_quant_max) {
+             int64_t y_quant_max, bool /* approximate_gradient */) {
     static const char op[] = "unary";
     const std::string function_name = take(function), method_text = take(method);
     const pq_unary which = find_function(function_name);

@@ -48,7 +48,8 @@ Tensor layer_norm(const Tensor &x, const Tensor &x_scale, const Tensor &x_zero_p
                   int64_t x_quant_min, int64_t x_quant_max, const std::optional<Tensor> &weight,
                   const std::optional<Tensor> &bias, double eps, bool rms, StringHandle method,
                   const std::optional<Tensor> &x_range, const Tensor &y_scale,
-                  const Tensor &y_zero_point, int64_t y_quant_min, int64_t y_quant_max) {
+                  const Tensor &y_zero_point, int64_t y_quant_min, int64_t y_quant_max,
+                  bool /* approximate_gradient */) {
     static const char op[] = "layer_norm";
     Call call(op);
     const std::string name = take(method);

@@ -4,7 +4,8 @@ namespace pyquant {
 
 Tensor softmax(const Tensor &x, const Tensor &x_scale, const Tensor &x_zero_point,
                int64_t x_quant_min, int64_t x_quant_max, StringHandle method, const Tensor &y_scale,
-               const Tensor &y_zero_point, int64_t y_quant_min, int64_t y_quant_max) {
+               const Tensor &y_zero_point, int64_t y_quant_min, int64_t y_quant_max,
+               bool /* approximate_gradient */) {
     static const char op[] = "softmax";
     Call call(op);
     const pq_method which = read_method(call, PQ_METHOD_SOFTMAX, take(method));

@@ -79,7 +79,8 @@ std::string take(StringHandle handle);
 /* A method's text (pyquant/method.h). */
 pq_method read_method(const Call &call, pq_method_op op, const std::string &text);
 
-/* The implementations, in schema order (op_*.cpp). */
+/* The implementations, in schema order (op_*.cpp). `approximate_gradient` is for the backward
+ * pass. */
 Tensor quantize(const Tensor &x, const Tensor &scale, const Tensor &zero_point, int64_t quant_min,
                 int64_t quant_max);
 Tensor requantize(const Tensor &x, const Tensor &x_scale, const Tensor &x_zero_point,
@@ -96,19 +97,22 @@ Tensor attention(const Tensor &q, const Tensor &q_scale, const Tensor &q_zero_po
                  const Tensor &v, const Tensor &v_scale, const Tensor &v_zero_point,
                  int64_t v_quant_min, int64_t v_quant_max, const std::optional<Tensor> &attn_mask,
                  bool is_causal, double scale, StringHandle method, const Tensor &y_scale,
-                 const Tensor &y_zero_point, int64_t y_quant_min, int64_t y_quant_max);
+                 const Tensor &y_zero_point, int64_t y_quant_min, int64_t y_quant_max,
+                 bool approximate_gradient);
 Tensor layer_norm(const Tensor &x, const Tensor &x_scale, const Tensor &x_zero_point,
                   int64_t x_quant_min, int64_t x_quant_max, const std::optional<Tensor> &weight,
                   const std::optional<Tensor> &bias, double eps, bool rms, StringHandle method,
                   const std::optional<Tensor> &x_range, const Tensor &y_scale,
-                  const Tensor &y_zero_point, int64_t y_quant_min, int64_t y_quant_max);
+                  const Tensor &y_zero_point, int64_t y_quant_min, int64_t y_quant_max,
+                  bool approximate_gradient);
 Tensor softmax(const Tensor &x, const Tensor &x_scale, const Tensor &x_zero_point,
                int64_t x_quant_min, int64_t x_quant_max, StringHandle method, const Tensor &y_scale,
-               const Tensor &y_zero_point, int64_t y_quant_min, int64_t y_quant_max);
+               const Tensor &y_zero_point, int64_t y_quant_min, int64_t y_quant_max,
+               bool approximate_gradient);
 Tensor unary(const Tensor &x, const Tensor &x_scale, const Tensor &x_zero_point,
              int64_t x_quant_min, int64_t x_quant_max, StringHandle function, StringHandle method,
              const Tensor &y_scale, const Tensor &y_zero_point, int64_t y_quant_min,
-             int64_t y_quant_max);
+             int64_t y_quant_max, bool approximate_gradient);
 Tensor add(const Tensor &a, const Tensor &a_scale, const Tensor &a_zero_point, int64_t a_quant_min,
            int64_t a_quant_max, const Tensor &b, const Tensor &b_scale, const Tensor &b_zero_point,
            int64_t b_quant_min, int64_t b_quant_max, const Tensor &y_scale,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import fnmatch
-import importlib
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -17,23 +16,31 @@ from torch import Tensor, fx, nn
 
 from pyquant.config import QuantConfig
 from pyquant.coverage import Coverage, CoverageRow
-from pyquant.errors import CaptureError
+from pyquant.errors import CalibrationError, CaptureError
 from pyquant.graph.build import Built, Row
 from pyquant.graph.capture import Captured, Signature
+from pyquant.graph.checkpointing import LABELS, Checkpointed
+from pyquant.graph.code import (
+    compile_graph,
+    flatten_graph,
+    flatten_spec,
+    unflatten_graph,
+    unflatten_spec,
+)
+from pyquant.graph.passes import PASSES, SiteError, in_pass, recomputing
 from pyquant.graph.sites import Site
-from pyquant.graph.state import difference, from_tensor, to_tensor
+from pyquant.graph.state import COUNTS_PASSES, difference, from_tensor, to_tensor
 from pyquant.graph.train_graph import TrainGraphs
 from pyquant.graph.watch import ScaleWatch
 
 __all__ = ["LABELS", "Prepared", "as_in_eval", "make_prepared"]
 
-LABELS = ("labels", "label")
 _EXTRA = "_extra_state"  # torch's name for it
 _COPIED = ("config", "main_input_name")  # what training loops read from a model besides its parameters
-_OWN = ("_code", "_variants", "_graph", "_train_graphs", "_watch")  # rebuilt after pickling
+_OWN = ("_code", "_variants", "_segmented", "_graph", "_train_graphs", "_watch")  # rebuilt after pickling
 
 
-class Prepared(nn.Module):
+class Prepared(Checkpointed, nn.Module):
     """A model that simulates with the real integer kernels.
 
     Call it like the original: same parameters, positional or by keyword, same outputs. Parameters and buffers
@@ -51,6 +58,8 @@ class Prepared(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self._variants: dict[tuple[str, frozenset[str]], Callable[..., Any]] = {}
+        self._counts_passes = True  # calibration with a loss switches it off
+        self.register_buffer(PASSES, torch.zeros((), dtype=torch.int64))
 
     # -- calling ---------------------------------------------------------------------------------------------
 
@@ -62,14 +71,25 @@ class Prepared(nn.Module):
         missing, inputs = self.bind(args, kwargs)
         self._watch.look(self)
         stage = self._stage
-        run = self._variant(missing, stage) if missing or stage else self._code
-        device = inputs[0].device.type
-        if self._whole and torch.is_autocast_enabled(device):
-            # Integer ops ignore autocast; what is computed of parameters alone must not feel it either.
-            with torch.autocast(device, enabled=False):
-                flat = run(self, *inputs)
+        training = self.training and self._counts_passes and torch.is_grad_enabled()
+        if training and not recomputing():
+            self.pq_training_passes.add_(1)
+        if training and self._checkpointing is not None:
+            run = self._checkpointed_variant(missing, stage)
         else:
-            flat = run(self, *inputs)
+            run = self._variant(missing, stage) if missing or stage else self._code
+        device = inputs[0].device.type
+        try:
+            if self._whole and torch.is_autocast_enabled(device):
+                # Integer ops ignore autocast; what is computed of parameters alone must not feel it either.
+                with torch.autocast(device, enabled=False):
+                    flat = run(self, *inputs)
+            else:
+                flat = run(self, *inputs)
+        except (SiteError, CalibrationError) as error:
+            if not training:
+                raise
+            raise in_pass(error, self.training_passes) from None
         return self.output_of(flat, missing)
 
     def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[frozenset[str], list[Any]]:
@@ -98,6 +118,13 @@ class Prepared(nn.Module):
             return "unfrozen"
         return "frozen" if self._train_graphs.frozen is not None else ""
 
+    def _stages(self) -> list[str]:
+        """All that there are."""
+        return [
+            "",
+            *(stage for stage in ("unfrozen", "frozen") if getattr(self._train_graphs, stage) is not None),
+        ]
+
     @property
     def norms_frozen(self) -> bool | None:
         """Whether batch norms keep their running statistics in `train()`; None if they always do (it was
@@ -107,7 +134,7 @@ class Prepared(nn.Module):
     def _variant(self, missing: frozenset[str], stage: str = "") -> Callable[..., Any]:
         """The function of a graph without some inputs (a loss without labels)."""
         if (stage, missing) not in self._variants:
-            self._variants[stage, missing] = _compile(self.graph_without(missing, stage))
+            self._variants[stage, missing] = compile_graph(self.graph_without(missing, stage))
         return self._variants[stage, missing]
 
     def graph_without(self, missing: frozenset[str], stage: str = "") -> fx.Graph:
@@ -177,6 +204,17 @@ class Prepared(nn.Module):
         return Coverage(CoverageRow(*row) for row in self._rows)  # type: ignore[arg-type]
 
     @property
+    def training_passes(self) -> int:
+        """How many forward passes this model has trained on, its checkpoints included.
+
+        A pass counts if it runs in `train()` with gradients recorded; what checkpointing runs again in the
+        backward pass does not. (Inside torch's reentrant kind of checkpointing no first pass records
+        gradients, so that none counts.) The number is the buffer ``pq_training_passes`` of the state dict, an
+        int64; copies, averaged ones too, take it along. Reading it waits for the device.
+        """
+        return int(self.pq_training_passes)
+
+    @property
     def _whole(self) -> bool:
         return all(kind != "float" for _, _, kind, _ in self._rows)
 
@@ -216,42 +254,46 @@ class Prepared(nn.Module):
         # First of all, before a parameter is touched: torch would set it last.
         if prefix + _EXTRA in state:
             self.set_extra_state(state[prefix + _EXTRA])
+            if from_tensor(state[prefix + _EXTRA])["format"] < COUNTS_PASSES:
+                state.setdefault(prefix + PASSES, torch.zeros((), dtype=torch.int64))
         super()._load_from_state_dict(state, prefix, *args)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         # The class is made for this signature, so it is rebuilt, not looked up by name.
         state = {k: v for k, v in self.__dict__.items() if k not in _OWN}
-        state["_graph"] = _flatten_graph(self._graph)
+        state["_graph"] = flatten_graph(self._graph)
         state["_train_graphs"] = [
-            None if graph is None else _flatten_graph(graph)
+            None if graph is None else flatten_graph(graph)
             for graph in (self._train_graphs.unfrozen, self._train_graphs.frozen)
         ]
         # A TreeSpec warns when it is copied.
-        state["_signature"] = replace(self._signature, output_spec=_flatten_spec(self._signature.output_spec))
+        state["_signature"] = replace(self._signature, output_spec=flatten_spec(self._signature.output_spec))
         return _restore, (self._signature.parameters, type(self).__name__), state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]
-        self._signature = replace(self._signature, output_spec=_unflatten_spec(self._signature.output_spec))
+        self.__dict__.setdefault("_counts_passes", True)  # pickled before there was a count
+        self._buffers.setdefault(PASSES, torch.zeros((), dtype=torch.int64))
+        self._signature = replace(self._signature, output_spec=unflatten_spec(self._signature.output_spec))
         stored = state.get("_train_graphs", (None, None))
-        trained = TrainGraphs(*(None if steps is None else _unflatten_graph(steps) for steps in stored))
-        self._install(_unflatten_graph(state["_graph"]), trained)
+        trained = TrainGraphs(*(None if steps is None else unflatten_graph(steps) for steps in stored))
+        self._install(unflatten_graph(state["_graph"]), trained)
 
     def _install(self, graph: fx.Graph, trained: TrainGraphs) -> None:
         object.__setattr__(self, "_graph", graph)
         object.__setattr__(self, "_train_graphs", trained)
-        object.__setattr__(self, "_code", _compile(graph))
+        object.__setattr__(self, "_code", compile_graph(graph))
         object.__setattr__(self, "_variants", {})
         object.__setattr__(self, "_watch", ScaleWatch())
         labels = frozenset(LABELS) & set(self._signature.inputs)
-        for stage in ("", "unfrozen", "frozen"):
-            if stage and getattr(trained, stage) is None:
-                continue
+        for stage in self._stages():
             # Made now, since torch.compile cannot trace the making.
             self._variant(frozenset(), stage)
             with contextlib.suppress(TypeError):  # every output depends on them
                 self._variant(labels, stage)
+        self._checkpoint_by(self._checkpointing)
 
+    pq_training_passes: Tensor
     _graph: fx.Graph
     _train_graphs: TrainGraphs
     _norms_frozen: bool = False
@@ -272,14 +314,13 @@ def make_prepared(
     """Assemble a `Prepared` from its parts."""
     prepared = _class_for(captured.signature.parameters, type(original).__name__)()
     for name, child in captured.root.named_children():
-        if hasattr(prepared, name):
-            raise CaptureError(
-                f"prepare: a submodule called {name!r} collides with a method of Prepared; rename it"
-            )
+        _check_free(prepared, "submodule", name)
         prepared.add_module(name, child)
     for name, parameter in captured.root.named_parameters(recurse=False):
+        _check_free(prepared, "parameter", name)
         prepared.register_parameter(name, parameter)
     for name, buffer in captured.root.named_buffers(recurse=False):
+        _check_free(prepared, "buffer", name)
         persistent = name not in captured.root._non_persistent_buffers_set
         prepared.register_buffer(name, buffer, persistent=persistent)
     prepared.pq_sites = built.sites
@@ -306,6 +347,11 @@ def as_in_eval(prepared: Prepared) -> Iterator[None]:
         yield
     finally:
         prepared.training = before
+
+
+def _check_free(prepared: Prepared, what: str, name: str) -> None:
+    if hasattr(prepared, name):
+        raise CaptureError(f"prepare: a {what} called {name!r} collides with a method of Prepared; rename it")
 
 
 def _class_for(parameters: tuple[tuple[str, int, Any], ...], name: str) -> type[Prepared]:
@@ -383,87 +429,3 @@ def _without_none(value: Any) -> Any:
     if type(value) in (list, tuple):
         return type(value)(_without_none(v) for v in value if v is not None)
     return value
-
-
-# -- graphs as code and as data ------------------------------------------------------------------------------
-
-
-def _compile(graph: fx.Graph) -> Callable[..., Any]:
-    """The function ``run(self, *inputs)`` of a graph."""
-    code = graph.python_code("self")
-    scope = dict(code.globals)
-    exec(compile(code.src, "<pyquant prepared model>", "exec"), scope)  # generated by torch.fx
-    run: Callable[..., Any] = scope["forward"]
-    return run
-
-
-class _Ref:
-    """A node inside pickled arguments."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-
-def _target_name(target: Any) -> str:
-    if isinstance(target, str):
-        return target
-    if isinstance(target, torch._ops.OpOverload):
-        return f"torch.ops:{target.namespace}.{target._schema.name.split('::')[1]}.{target._overloadname}"
-    return f"{target.__module__}:{target.__qualname__}"
-
-
-def _find_target(name: str) -> Any:
-    module, _, path = name.partition(":")
-    at: Any = torch.ops if module == "torch.ops" else importlib.import_module(module)
-    for part in path.split("."):
-        at = getattr(at, part)
-    return at
-
-
-def _flatten_spec(spec: pytree.TreeSpec) -> Any:
-    """(type, context, children) all the way down; None for a leaf."""
-    if spec.is_leaf():
-        return None
-    return spec.type, spec.context, [_flatten_spec(child) for child in spec.children()]
-
-
-def _unflatten_spec(data: Any) -> pytree.TreeSpec:
-    if data is None:
-        return pytree.tree_structure(0)
-    kind, context, children = data
-    return pytree.TreeSpec(kind, context, [_unflatten_spec(child) for child in children])
-
-
-def _flatten_graph(graph: fx.Graph) -> list[tuple[str, str, str, Any, Any, Any]]:
-    steps = []
-    for node in graph.nodes:
-        args = pytree.tree_map(lambda v: _Ref(v.name) if isinstance(v, fx.Node) else v, _as_tuple(node.args))
-        kwargs = pytree.tree_map(lambda v: _Ref(v.name) if isinstance(v, fx.Node) else v, dict(node.kwargs))
-        steps.append((node.op, node.name, _target_name(node.target), args, kwargs, node.meta.get("pq_shape")))
-    return steps
-
-
-def _as_tuple(value: Any) -> Any:
-    """fx's immutable lists as plain ones."""
-    if isinstance(value, (list, tuple)):
-        plain = [_as_tuple(v) for v in value]
-        return tuple(plain) if type(value) is tuple else plain
-    if isinstance(value, dict):
-        return {k: _as_tuple(v) for k, v in value.items()}
-    return value
-
-
-def _unflatten_graph(steps: list[tuple[str, str, str, Any, Any, Any]]) -> fx.Graph:
-    graph = fx.Graph()
-    made: dict[str, fx.Node] = {}
-
-    def nodes(value: Any) -> Any:
-        return pytree.tree_map(
-            lambda v: made[v.name] if isinstance(v, _Ref) else v, value, is_leaf=lambda v: isinstance(v, _Ref)
-        )
-
-    for op, name, target, args, kwargs, shape in steps:
-        found = _find_target(target) if op == "call_function" else target
-        made[name] = graph.create_node(op, found, nodes(args), nodes(kwargs), name=name)
-        made[name].meta["pq_shape"] = shape
-    return graph

@@ -15,10 +15,13 @@ from torch import Tensor
 
 from pyquant.config import QuantConfig, SiteConfig
 
-__all__ = ["FORMAT", "difference", "from_tensor", "to_tensor"]
+__all__ = ["COUNTS_PASSES", "FORMAT", "difference", "from_tensor", "to_tensor"]
 
-FORMAT = 1
+FORMAT = 2
 """Of the state dict; a reader knows its own and older ones."""
+
+COUNTS_PASSES = 2
+"""The first format with a count of training passes."""
 
 
 def to_tensor(config: QuantConfig, norms_frozen: bool | None = None) -> Tensor:

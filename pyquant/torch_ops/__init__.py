@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from . import (
     add,
+    approximations,
     attention,
     edge,
     fake,
@@ -35,6 +36,7 @@ __all__ = [
     "HISTOGRAM_BINS",
     "HISTOGRAM_EMPTY",
     "add",
+    "approximations",
     "attention",
     "edge",
     "fake",

@@ -1,6 +1,7 @@
 """``pyquant::layer_norm``: LayerNorm and RMSNorm in integers over the last axis (``layernorm.h``).
 
-The gradient is that of the float function, whatever the method.
+The gradient is that of the float function, whatever the method; with `approximate_gradient` the mean and the
+reciprocal deviation in its formula are those that the method computes.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ __all__: list[str] = []
 _CHANNELS_MAX = 32767
 
 
-def _check(
+def check(
     x: Tensor,
     x_edge: Edge,
     weight: Tensor | None,
@@ -80,10 +81,11 @@ def body(
     y_zero_point: Tensor,
     y_quant_min: int,
     y_quant_max: int,
+    approximate_gradient: bool = False,
 ) -> Tensor:
     x_edge = Edge(x_scale, x_zero_point, x_quant_min, x_quant_max)
     y_edge = Edge(y_scale, y_zero_point, y_quant_min, y_quant_max)
-    _check(x, x_edge, weight, bias, eps, method, x_range, y_edge)
+    check(x, x_edge, weight, bias, eps, method, x_range, y_edge)
     x_grid, y_grid = read_grids("layer_norm", x_edge, y_edge)
     reject_nan("layer_norm", x=x)
     reject_nonfinite("layer_norm", weight=weight, bias=bias)
@@ -104,49 +106,64 @@ def _fake(
     rms: bool,
     method: str,
     x_range: Tensor | None,
-    *y_grid: Any,
+    *rest: Any,
 ) -> Tensor:
     x_edge = Edge(x_scale, x_zero_point, x_quant_min, x_quant_max)
-    _check(x, x_edge, weight, bias, eps, method, x_range, Edge(*y_grid))
+    check(x, x_edge, weight, bias, eps, method, x_range, Edge(*rest[:4]))
     return new_edge_like(x, x.shape)
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     x, weight, bias = inputs[0], inputs[5], inputs[6]
-    ctx.eps, ctx.rms = inputs[7], inputs[8]
-    y_scale, y_zero_point, ctx.quant_min, ctx.quant_max = inputs[11:]
-    ctx.save_for_backward(x, weight, bias, output, y_scale, y_zero_point)
+    ctx.eps, ctx.rms, ctx.method = inputs[7:10]
+    y_scale, y_zero_point, ctx.quant_min, ctx.quant_max, ctx.approximate = inputs[11:]
+    ctx.x_range = inputs[3:5]
+    extra = (*inputs[1:3], inputs[10]) if ctx.approximate else ()
+    ctx.save_for_backward(x, weight, bias, output, y_scale, y_zero_point, *extra)
 
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    x, weight, bias, y, scale, zero_point = ctx.saved_tensors
+    x, weight, bias, y, scale, zero_point, *extra = ctx.saved_tensors
     needed = [ctx.needs_input_grad[i] for i in (0, 5, 6)]
     edge = Edge(scale, zero_point, ctx.quant_min, ctx.quant_max)
     size, learn = [x.shape[-1]], ctx.needs_input_grad[11]
 
     with autocast_off(grad):
-        if ctx.rms:
-            g, y_grid = output_gradient(grad, y, edge, learn, lambda: _rms(x, weight, bias, ctx.eps))
-            grads = _rms_backward(g, x, weight, bias, ctx.eps)
+        if ctx.approximate:
+            *x_grid, x_range = extra
+            mean, inverse = torch.ops.pyquant.layer_norm_statistics(
+                x, *x_grid, *ctx.x_range, ctx.eps, ctx.rms, ctx.method, x_range
+            )
+            g, y_grid = output_gradient(
+                grad, y, edge, learn, lambda: _affine((x - mean) * inverse, weight, bias)
+            )
+            if ctx.rms:
+                grads = _rms_backward(g, x, weight, bias, inverse)
+            else:
+                grads = torch.ops.aten.native_layer_norm_backward(
+                    g, x, size, mean, inverse, weight, bias, needed
+                )
+        elif ctx.rms:
+            inverse = torch.rsqrt((x * x).mean(dim=-1, keepdim=True) + ctx.eps)
+            g, y_grid = output_gradient(grad, y, edge, learn, lambda: _affine(x * inverse, weight, bias))
+            grads = _rms_backward(g, x, weight, bias, inverse)
         else:
             # With the result, mean and variance cost a quarter of what var_mean takes for them.
             real, mean, inverse = torch.native_layer_norm(x, size, weight, bias, ctx.eps)
             g, y_grid = output_gradient(grad, y, edge, learn, lambda: real)
             grads = torch.ops.aten.native_layer_norm_backward(g, x, size, mean, inverse, weight, bias, needed)
         grad_x, grad_weight, grad_bias = (v if want else None for v, want in zip(grads, needed, strict=True))
-    return grad_x, None, None, None, None, grad_weight, grad_bias, None, None, None, None, *y_grid
+    return grad_x, None, None, None, None, grad_weight, grad_bias, None, None, None, None, *y_grid, None
 
 
-def _rms(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
-    normal: Tensor = x * torch.rsqrt((x * x).mean(dim=-1, keepdim=True) + eps)
+def _affine(normal: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
     scaled = normal if weight is None else normal * weight
     return scaled if bias is None else scaled + bias
 
 
 def _rms_backward(
-    g: Tensor, x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
+    g: Tensor, x: Tensor, weight: Tensor | None, bias: Tensor | None, inverse: Tensor
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    inverse = torch.rsqrt((x * x).mean(dim=-1, keepdim=True) + eps)
     normal = x * inverse
     gx = g if weight is None else g * weight
     grad_x = inverse * (gx - normal * (gx * normal).mean(dim=-1, keepdim=True))
@@ -162,7 +179,8 @@ def _rms_backward(
 define(
     "layer_norm(Tensor x, Tensor x_scale, Tensor x_zero_point, int x_quant_min, int x_quant_max, "
     "Tensor? weight, Tensor? bias, float eps, bool rms, str method, Tensor? x_range, "
-    "Tensor y_scale, Tensor y_zero_point, int y_quant_min, int y_quant_max) -> Tensor",
+    "Tensor y_scale, Tensor y_zero_point, int y_quant_min, int y_quant_max, "
+    "bool approximate_gradient=False) -> Tensor",
     body,
     _fake,
     _setup_context,

@@ -174,14 +174,14 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     ctx.save_for_backward(x, x_scale, x_zero_point, weight, bias, weight_scale, output, y_scale, y_zero_point)
 
 
-def _before_rounding(ctx: Any) -> Tensor:
+def _before_rounding(ctx: Any, saved: tuple[Tensor, ...]) -> Tensor:
     """The integer product before it is rounded to the output grid: to 1/128 of a step, saturating at 256
     steps.
 
     It is what the output's quantizer sees, quantized weights included, and a second integer product takes a
     third of the time of the one in float.
     """
-    x, x_scale, x_zero_point, weight, bias, weight_scale, _, scale, zero_point = ctx.saved_tensors
+    x, x_scale, x_zero_point, weight, bias, weight_scale, _, scale, zero_point = saved
     y: Tensor = torch.ops.pyquant.linear(
         x,
         x_scale,
@@ -201,11 +201,14 @@ def _before_rounding(ctx: Any) -> Tensor:
 
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    x, _, _, weight, _, weight_scale, y, scale, zero_point = ctx.saved_tensors
+    saved = ctx.saved_tensors  # once: checkpointing unpacks each only once
+    x, _, _, weight, _, weight_scale, y, scale, zero_point = saved
     edge = Edge(scale, zero_point, ctx.quant_min, ctx.quant_max)
     grad_x = grad_weight = grad_bias = grad_scale = None
     with autocast_off(grad):
-        g, y_grid = output_gradient(grad, y, edge, ctx.needs_input_grad[10], lambda: _before_rounding(ctx))
+        g, y_grid = output_gradient(
+            grad, y, edge, ctx.needs_input_grad[10], lambda: _before_rounding(ctx, saved)
+        )
         count = math.prod(x.shape[:-1])
         rows = g.reshape(count, weight.shape[0])
         if ctx.needs_input_grad[0]:

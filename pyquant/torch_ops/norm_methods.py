@@ -17,7 +17,7 @@ from pyquant import _C
 
 from .integer import bit_length, dyadic, dyadic_tensor, floor_sqrt_shifted, rnu, shift_round
 
-__all__ = ["Layer", "NormMethod", "newton_root", "normalize", "parse"]
+__all__ = ["Layer", "NormMethod", "newton_root", "normalize", "parse", "statistics"]
 
 _EPSILON_MAX = 2.0**61
 _NUMERATOR = {"ibert": 2**31, "ivit": 2**31 - 1, "ivit_published": 2**31 - 1}
@@ -68,6 +68,29 @@ def normalize(method: NormMethod, centred: Tensor, layer: Layer) -> Tensor:
     return _newton(method, centred, layer)
 
 
+def statistics(method: NormMethod, centred: Tensor, layer: Layer) -> tuple[Tensor, Tensor]:
+    """(mean, reciprocal deviation) that the method takes a row to have: float64 [.., 1], in real units.
+
+    The method computes ``(x - mean) * reciprocal * weight + bias`` but for its roundings; RMSNorm has a mean
+    of 0.
+    """
+    channels = centred.shape[-1]
+    if method.name == "ptf":
+        x, step = _expand(centred, layer)
+        total, inverse, h = _ptf_root(x, layer)
+        mean = _ptf_mean(total, channels).double() * 2.0**-_MEAN_BITS
+        return mean * step, channels * inverse.double() * torch.exp2(h.double() - 62.0) / step
+    if method.name == "exact":
+        total, inverse, h = _exact_root(centred, layer)
+        mean = total.double() / channels
+        return mean * layer.x_scale, channels * inverse.double() * torch.exp2(
+            h.double() - 62.0
+        ) / layer.x_scale
+    y, factor = _newton_root(method, centred, layer)
+    mean = (centred - y)[..., :1].double()
+    return mean * layer.x_scale, factor.double() * (math.sqrt(channels) * 2.0**-31 / layer.x_scale)
+
+
 def _in_steps(vector: Tensor | None, absent: float, factor: float, like: Tensor, scale: float) -> Tensor:
     """gamma or beta in units of y: (v * factor) / scale, float64 [C]."""
     value = torch.full((like.shape[-1],), absent, dtype=torch.float64, device=like.device)
@@ -101,20 +124,23 @@ def _reciprocal_root(wide: Tensor) -> tuple[Tensor, Tensor]:
     return inverse, torch.div(k, 2, rounding_mode="floor")
 
 
-def _exact(centred: Tensor, layer: Layer) -> Tensor:
+def _exact_root(centred: Tensor, layer: Layer) -> tuple[Tensor, Tensor, Tensor]:
+    """(sum of a row, or 0 for RMSNorm; m, h) with 1 / (channels * deviation) ~ m / 2^(62 - h)."""
     channels = centred.shape[-1]
     epsilon = float(channels * channels) * layer.eps / (layer.x_scale * layer.x_scale)
     if epsilon > _EPSILON_MAX:
         raise RuntimeError(f"layer_norm: expected channels^2 * eps / x_scale^2 <= 2^61, got {epsilon!r}")
-    gain, offset, shift = _affine(layer, centred, 1.0, 16)
     square = channels * (centred * centred).sum(dim=-1, keepdim=True)
-    numerator = channels * centred
+    total = torch.zeros_like(square)
     if not layer.rms:  # LayerNorm does not see the zero point, RMSNorm wants it gone
         total = centred.sum(dim=-1, keepdim=True)
-        square = square - total * total
-        numerator = numerator - total
-    inverse, h = _reciprocal_root((square + round(epsilon)).clamp(min=1))
-    z = rnu(numerator, inverse, 46 - h)
+    return total, *_reciprocal_root((square - total * total + round(epsilon)).clamp(min=1))
+
+
+def _exact(centred: Tensor, layer: Layer) -> Tensor:
+    total, inverse, h = _exact_root(centred, layer)
+    gain, offset, shift = _affine(layer, centred, 1.0, 16)
+    z = rnu(centred.shape[-1] * centred - total, inverse, 46 - h)
     return shift_round(z * gain + offset, shift)
 
 
@@ -137,22 +163,28 @@ def newton_root(method: NormMethod, n: Tensor) -> Tensor:
     return least if method.name == "ibert" else k
 
 
-def _newton(method: NormMethod, centred: Tensor, layer: Layer) -> Tensor:
+def _newton_root(method: NormMethod, centred: Tensor, layer: Layer) -> tuple[Tensor, Tensor]:
+    """(x less the rounded mean, 2^31 / (sqrt(channels) * deviation))."""
     channels = centred.shape[-1]
-    gain, offset, shift = _affine(layer, centred, math.sqrt(channels), 30)
     y = centred
     if not layer.rms:
         y = centred - _floor_divide(2 * centred.sum(dim=-1, keepdim=True) + channels, 2 * channels)
     std = newton_root(method, (y * y).sum(dim=-1, keepdim=True).clamp(min=1))
-    z = (y * _floor_divide(torch.full_like(std, _NUMERATOR[method.name]), std)) >> 1
+    return y, _floor_divide(torch.full_like(std, _NUMERATOR[method.name]), std)
+
+
+def _newton(method: NormMethod, centred: Tensor, layer: Layer) -> Tensor:
+    gain, offset, shift = _affine(layer, centred, math.sqrt(centred.shape[-1]), 30)
+    y, factor = _newton_root(method, centred, layer)
+    z = (y * factor) >> 1
     return shift_round(z * gain + offset, shift)
 
 
 # ---- powers-of-two factors (FQ-ViT) ----
 
 
-def _expand(centred: Tensor, layer: Layer) -> Tensor:
-    """X: each channel on 8 bits and a scale s1 * 2^alpha of its own, then on s1."""
+def _expand(centred: Tensor, layer: Layer) -> tuple[Tensor, float]:
+    """(X, s1): each channel on 8 bits and a scale s1 * 2^alpha of its own, then on s1."""
     if layer.x_range is None:
         raise RuntimeError(
             "layer_norm: expected the ranges of all channels (x_range) with method ptf, got none"
@@ -175,12 +207,28 @@ def _expand(centred: Tensor, layer: Layer) -> Tensor:
         fits = fits | ((least >= (-128.5 - zero_point) * scale) & (greatest <= (127.5 - zero_point) * scale))
         alpha = alpha + (~fits).long()
     step = rnu(centred, requant.multiplier, requant.shift + alpha)
-    return torch.bitwise_left_shift(step.clamp(-128 - zero_point, 127 - zero_point), alpha)
+    return torch.bitwise_left_shift(step.clamp(-128 - zero_point, 127 - zero_point), alpha), s1
+
+
+def _ptf_root(x: Tensor, layer: Layer) -> tuple[Tensor, Tensor, Tensor]:
+    """(sum of a row of X, or 0 for RMSNorm; m, h) as of `_exact_root`; m is 0 where all of a row is alike."""
+    total = x.sum(dim=-1, keepdim=True)
+    square = x.shape[-1] * (x * x).sum(dim=-1, keepdim=True)
+    if layer.rms:
+        total = torch.zeros_like(total)
+    variance = square - total * total
+    inverse, h = _reciprocal_root(variance.clamp(min=1))
+    return total, torch.where(variance > 0, inverse, 0), torch.where(variance > 0, h, _HALF_SHIFT_MIN)
+
+
+def _ptf_mean(total: Tensor, channels: int) -> Tensor:
+    """With 20 fractional bits."""
+    return _floor_divide((total << (_MEAN_BITS + 1)) + channels, 2 * channels)
 
 
 def _ptf(centred: Tensor, layer: Layer) -> Tensor:
     channels = centred.shape[-1]
-    x = _expand(centred, layer)
+    x, _ = _expand(centred, layer)
     size = _in_steps(layer.weight, 1.0, float(channels), centred, layer.y_scale)
     offset = torch.round(_in_steps(layer.bias, 0.0, 1.0, centred, layer.y_scale) * 2.0**_OFFSET_BITS)
     size_max, offset_max = torch.stack([size.abs().amax(), offset.abs().amax()]).tolist()
@@ -193,15 +241,8 @@ def _ptf(centred: Tensor, layer: Layer) -> Tensor:
     gain, exponent = dyadic_tensor("layer_norm", torch.where(there, size.abs(), 1.0))
     gain, exponent = torch.where(there, gain, 0), torch.where(there, exponent, _EXPONENT_MAX)
 
-    total = x.sum(dim=-1, keepdim=True)
-    square = channels * (x * x).sum(dim=-1, keepdim=True)
-    if layer.rms:
-        total = torch.zeros_like(total)
-    variance = square - total * total
-    mean = _floor_divide((total << (_MEAN_BITS + 1)) + channels, 2 * channels)
-    inverse, h = _reciprocal_root(variance.clamp(min=1))
-    inverse, h = torch.where(variance > 0, inverse, 0), torch.where(variance > 0, h, _HALF_SHIFT_MIN)
-
+    total, inverse, h = _ptf_root(x, layer)
+    mean = _ptf_mean(total, channels)
     a = (gain * inverse) >> 32
     n = (exponent + 9 - h - (a >> 29)).clamp(0, 31)
     down = exponent + 30 - h - n

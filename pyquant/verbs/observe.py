@@ -11,6 +11,7 @@ from tqdm.auto import tqdm
 
 from pyquant.batches import arguments
 from pyquant.errors import CalibrationError
+from pyquant.graph.passes import uncounted
 from pyquant.graph.prepared import LABELS, Prepared, as_in_eval
 from pyquant.graph.sites import Site
 from pyquant.verbs.observed import check_mergeable, check_prepared, observers_restored
@@ -112,7 +113,7 @@ def _run(
     count = 0
     drop = tuple(t for t in LABELS if t in prepared._signature.inputs)
     # Scales made in inference mode could not train.
-    with torch.inference_mode(False), torch.set_grad_enabled(bool(waiting)):
+    with torch.inference_mode(False), torch.set_grad_enabled(bool(waiting)), uncounted(prepared):
         for batch in tqdm(batches, desc=op, unit="batch", disable=not progress, leave=False):
             try:
                 for site in waiting:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from pyquant.errors import CalibrationError
+from pyquant.graph.passes import PASSES
 from pyquant.graph.prepared import Prepared
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
 ]
 
 State = Mapping[str, Tensor]
+_NOT_THE_MODEL = ("pq_sites.", "_extra_state", PASSES)
 
 
 def check_prepared(op: str, prepared: object) -> None:
@@ -126,11 +128,11 @@ def setup_of(prepared: Prepared) -> dict[str, str]:
 
 
 def model_digest(prepared: Prepared) -> str:
-    """SHA-256 of parameters and buffers, and of the sites' names; not of scales, of what was observed, nor of
-    the configuration."""
+    """SHA-256 of parameters and buffers, and of the sites' names; not of scales, of what was observed, of the
+    configuration, nor of how often it trained."""
     digest = hashlib.sha256(" ".join(prepared.sites()).encode())
     for name, value in sorted(prepared.state_dict().items()):
-        if not name.startswith(("pq_sites.", "_extra_state")) and isinstance(value, Tensor):
+        if not name.startswith(_NOT_THE_MODEL) and isinstance(value, Tensor):
             host = value.detach().cpu().contiguous()
             digest.update(f"{name} {host.dtype} {tuple(host.shape)}".encode())
             digest.update(host.reshape(-1).view(torch.uint8).numpy().tobytes())

@@ -60,9 +60,9 @@ def test_another_configuration_is_named_and_nothing_is_loaded(config: str, messa
 
 def test_a_later_version_and_nonsense() -> None:
     state = prepared().state_dict()
-    text = bytes(state["_extra_state"].tolist()).replace(b'"format": 1', b'"format": 9')
+    text = bytes(state["_extra_state"].tolist()).replace(b'"format": 2', b'"format": 9')
     later = torch.tensor(list(text), dtype=torch.uint8)
-    with pytest.raises(ValueError, match="format 1 to 1, got 9; update pyquant"):
+    with pytest.raises(ValueError, match="format 1 to 2, got 9; update pyquant"):
         fresh().load_state_dict({**state, "_extra_state": later})
     with pytest.raises(ValueError, match="cannot be read"):
         fresh().load_state_dict({**state, "_extra_state": torch.zeros(3, dtype=torch.uint8)})

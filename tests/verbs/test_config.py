@@ -103,6 +103,7 @@ BAD_FIELDS: dict[str, Any] = {
     "softmax": ("exact", "table8(bits=4)", 3),
     "unary": ("exact",),
     "norm": ("table16", None),
+    "gradient": ("approximate", True, None),
     "keep_float": (1, None),
 }
 

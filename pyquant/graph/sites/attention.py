@@ -94,6 +94,7 @@ class AttentionSite(Site):
             self.scale,
             self.config.softmax,
             *self.y_grid,
+            self.approximate_gradient,
         )
         return y
 

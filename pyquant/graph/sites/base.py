@@ -15,6 +15,7 @@ from pyquant.config import SiteConfig
 from pyquant.errors import CalibrationError
 from pyquant.graph.capture import Captured
 from pyquant.graph.grid import Edge, Grid
+from pyquant.graph.passes import SiteError, recomputing
 from pyquant.methods import methods
 from pyquant.observers import ChannelRange, Observer, keep_dtypes, make_observer
 from pyquant.qparams import QParams
@@ -146,14 +147,14 @@ class Site(nn.Module, ABC):
             except RuntimeError as error:
                 if type(error) is not RuntimeError:  # out of memory, say
                     raise
-                raise RuntimeError(self._explained(str(error))) from None
+                raise SiteError(f"site {self.name!r}: {error}", self._advice(str(error))) from None
         y = self.with_quantized_weights(*args) if self.mode == "weights" else self.real(*args)
         if self.mode != "observe":
             return y
         if self.observer.needs_gradient and self.awaiting is not None:
             y = y if y.requires_grad else y.detach().requires_grad_()
             self.awaiting.append(y)
-        else:
+        elif not recomputing():
             self._observe(y)
         return y
 
@@ -170,16 +171,15 @@ class Site(nn.Module, ABC):
             if grad is not None:
                 self._observe(y, grad)
 
-    def _explained(self, message: str) -> str:
-        """The message of an op, with the site and, in training, what to do."""
-        advice = ""
+    def _advice(self, message: str) -> str:
+        """What to do about an op's error, in training."""
         if not torch.is_grad_enabled():
-            pass
-        elif "NaN" in message:
-            advice = "; training diverged in an earlier step: lower the learning rate, or clip gradients"
-        elif any(not bool((scale > 0).all()) for scale in self.learned_scales()):
-            advice = "; a learned scale fell to zero: lower its rate (param_groups(..., scale_lr=))"
-        return f"site {self.name!r}: {message}{advice}"
+            return ""
+        if "NaN" in message:
+            return "; training diverged in an earlier step: lower the learning rate, or clip gradients"
+        if any(not bool((scale > 0).all()) for scale in self.learned_scales()):
+            return "; a learned scale fell to zero: lower its rate (param_groups(..., scale_lr=))"
+        return ""
 
     def integer_of(self, *args: Any) -> Tensor:
         """`integer` on operands of any float dtype."""
@@ -198,6 +198,11 @@ class Site(nn.Module, ABC):
         assert scale is not None
         assert zero_point is not None
         return QParams(float(scale.detach()), int(zero_point), low, high)
+
+    @property
+    def approximate_gradient(self) -> bool:
+        """Whether an op with methods gives the gradient of what its method computes."""
+        return self.config.gradient == "approximation"
 
     @property
     def y_grid(self) -> tuple[Tensor, Tensor, int, int]:

@@ -15,6 +15,7 @@ from pyquant.errors import CalibrationError
 from pyquant.graph.aten import aten, uses
 from pyquant.graph.capture import Captured
 from pyquant.graph.grid import Edge, qparams_of
+from pyquant.graph.passes import recomputing
 from pyquant.graph.sites.base import Match, Outcome, Site, register
 from pyquant.graph.sites.integers import integers_of, on_cpu, threads
 from pyquant.numerics import derive_layernorm
@@ -98,13 +99,14 @@ class LayerNormSite(Site):
             self.config.norm,
             self.x_range,
             *self.y_grid,
+            self.approximate_gradient,
         )
         return y
 
     def forward(self, *args: Any) -> Tensor:
         """Run in the site's mode; observe the input too."""
         y = super().forward(*args)  # which refuses what is not finite
-        if self.mode == "observe":
+        if self.mode == "observe" and not recomputing():
             self.input_observer(args[0][0])
         return y
 

@@ -49,7 +49,9 @@ class SoftmaxSite(Site):
 
     def integer(self, x: Edge) -> Tensor:
         """softmax_rows."""
-        y: Tensor = torch.ops.pyquant.softmax(*self.grid(0, x), self.config.softmax, *self.y_grid)
+        y: Tensor = torch.ops.pyquant.softmax(
+            *self.grid(0, x), self.config.softmax, *self.y_grid, self.approximate_gradient
+        )
         return y
 
     def lower(self, to: Lowering, node: fx.Node) -> None:

@@ -83,7 +83,9 @@ class UnarySite(Site):
 
     def integer(self, x: Edge) -> Tensor:
         """table_s8."""
-        y: Tensor = torch.ops.pyquant.unary(*self.grid(0, x), self.function, self.config.unary, *self.y_grid)
+        y: Tensor = torch.ops.pyquant.unary(
+            *self.grid(0, x), self.function, self.config.unary, *self.y_grid, self.approximate_gradient
+        )
         return y
 
     def outcomes(self, others: Iterable[Site], *args: Any) -> Iterator[Outcome]:
