@@ -34,7 +34,7 @@ PARAMETERS: dict[str, Mapping[str, Any]] = {
     "dorefa": {"bits": 8},
     "dsq": {**_GRANULAR, "alpha": 0.2},
 }
-"""Each quantizer's parameters with their defaults, in the order of its signature. `register_quantizer` adds."""
+"""Parameters with their defaults, in the order of each signature. `register_quantizer` adds to them."""
 
 _FOR_WEIGHTS = ("dorefa",)
 _DEFAULT_BITS = 8

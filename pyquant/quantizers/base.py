@@ -188,9 +188,7 @@ class Quantizer(nn.Module):
         raise NotImplementedError
 
     @torch.no_grad()
-    def begin(
-        self, scale: Tensor, zero_point: Tensor, quant_min: int, quant_max: int
-    ) -> dict[str, Tensor]:
+    def begin(self, scale: Tensor, zero_point: Tensor, quant_min: int, quant_max: int) -> dict[str, Tensor]:
         """The parameters for the range of a grid: by default those for data of which it has just the ends.
 
         Parameters

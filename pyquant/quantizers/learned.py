@@ -123,9 +123,7 @@ class LSQ(_Learned):
         """Unless codes are on one side."""
         return self.signed
 
-    def begin(
-        self, scale: Tensor, zero_point: Tensor, quant_min: int, quant_max: int
-    ) -> dict[str, Tensor]:
+    def begin(self, scale: Tensor, zero_point: Tensor, quant_min: int, quant_max: int) -> dict[str, Tensor]:
         """The greatest code at the end of the range."""
         high = (quant_max - zero_point) * scale
         most = torch.maximum(high, (zero_point - quant_min) * scale) if self.signed else high

@@ -69,9 +69,7 @@ class _Uniform(Quantizer):
     follows_range = True
     state = ("scale", "zero_point")
 
-    def begin(
-        self, scale: Tensor, zero_point: Tensor, quant_min: int, quant_max: int
-    ) -> dict[str, Tensor]:
+    def begin(self, scale: Tensor, zero_point: Tensor, quant_min: int, quant_max: int) -> dict[str, Tensor]:
         """The grid itself."""
         return {"scale": scale, "zero_point": zero_point.float()}
 
@@ -141,7 +139,5 @@ class Pow2(_Centred):
         step = super().step(view)
         return torch.where(step > 0, power_of_two_above(step), 0.0)
 
-    def begin(
-        self, scale: Tensor, zero_point: Tensor, quant_min: int, quant_max: int
-    ) -> dict[str, Tensor]:
+    def begin(self, scale: Tensor, zero_point: Tensor, quant_min: int, quant_max: int) -> dict[str, Tensor]:
         return super().begin(power_of_two_above(scale), zero_point, quant_min, quant_max)

@@ -68,7 +68,7 @@ def prepare(
         built = build(captured, resolved, planned.check_sites if planned is not None else None)
         prepared = make_prepared(model, captured, built, resolved)
     if strict:
-        floats = [(site, op, reason) for site, op, kind, reason in prepared._rows if kind == "float"]
+        floats = [row[:2] + row[3:] for row in prepared._rows if row[2] in ("float", "simulated")]
         if floats:
             listed = "; ".join(f"{site} ({op}): {reason}" for site, op, reason in floats)
             raise CoverageError(f"prepare: {len(floats)} ops would stay float: {listed}")
