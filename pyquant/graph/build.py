@@ -203,13 +203,13 @@ class _Builder:
                 args.append((self.raw[edge], None, None))
                 continue
             value, owner = self._edge(edge)
+            if owner.output.bits > 8 and not self._takes_wide(node, index):
+                value, owner = self._narrow(edge, value, owner, index in plan.cls.symmetric_operands)
             read.append(owner)
             if not owner.output.on_grid:
                 operands.append(None)
                 args.append((value, None, None))
                 continue
-            if owner.output.bits > 8 and not self._takes_wide(node, index):
-                value, owner = self._narrow(edge, value, owner, index in plan.cls.symmetric_operands)
             operands.append(Operand(owner.output.quant_min, owner.output.quant_max))
             args.append((value, *self._grid(owner)))
         site.operands = tuple(operands)
