@@ -58,6 +58,24 @@ def test_modes_say_what_wants_gradients(mode: str) -> None:
     assert all(p.requires_grad for p in learned(model).values())
 
 
+@pytest.mark.parametrize("name", ["pact", "adalog"])
+def test_beside_learned_scales(name: str) -> None:
+    """LSQ's scales get gradients behind another quantizer's edge, and on a simulated site's grid."""
+    settings = {"quantizer": "lsq", "weight_quantizer": "lsq", "activation_bits": 4, "weight_bits": 4}
+    model = quantized(configured(**settings).override("mid", quantizer=name))
+    before = {key: value.detach().clone() for key, value in learned(model).items()}
+    train(model, 3)
+    assert any(key.endswith("mid.weight_scale") for key in before)
+    assert all(
+        not torch.equal(value, learned(model)[key]) for key, value in before.items() if "clip" not in key
+    )
+    x = data(16)[0]
+    if name == "pact":
+        assert pq.compare(model, pq.convert(model), x).identical
+    else:
+        assert torch.equal(pq.convert(model, partial=True)(x), model(x))
+
+
 def test_calibrating_again_keeps_what_an_optimizer_holds() -> None:
     config = configured(quantizer="pact", weight_quantizer="tqt").override("softmax", quantizer="dsq")
     model = quantized(config)
@@ -92,7 +110,7 @@ def test_compiled_it_gives_the_same(name: str) -> None:
     torch.compiler.reset()
     model = quantized(configured(quantizer=name, weight_quantizer="tqt"))
     x = data(16)[0]
-    compiled = torch.compile(model, backend="aot_eager")
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
     want = model(x)
     assert torch.equal(compiled(x), want)
     want.sum().backward()
