@@ -13,12 +13,12 @@ from typing import Any
 import yaml
 
 from pyquant.methods import canonical
+from pyquant.quantizer_text import setting
 
 __all__ = ["PRESETS", "Override", "QuantConfig", "SiteConfig", "resolve_config"]
 
 OBSERVERS = ("minmax", "ema", "percentile", "mse", "omse", "lp", "kl", "hessian")
 WEIGHT_OBSERVERS = ("absmax", "mse", "omse")
-QUANTIZERS = ("fixed", "lsq")
 GRADIENTS = ("float", "approximation")
 METHOD_OPS = ("softmax", "unary", "norm")  # settings that hold a method's text
 
@@ -69,9 +69,12 @@ class SiteConfig:
         ``absmax`` (follows the weights at every forward), or ``mse`` or ``omse`` (chosen at calibration, then
         kept).
     quantizer, weight_quantizer : str
-        What training does with the scales of edges (of up to 8 bits) and of weights: ``fixed`` leaves them as
-        calibration (or the weights) gave them, ``lsq`` learns them (LSQ, arXiv 1902.08153). Learned scales of
-        weights begin with what weight_observer chooses.
+        The quantizers of edges (of up to 8 bits) and of weights: ``fixed`` leaves scales as calibration (or
+        the weights) gave them, ``lsq`` learns them (LSQ, arXiv 1902.08153), and any text of
+        `pyquant.quantizers` names another: ``"pact"``, ``"adalog(denominator=17)"``, ``"dorefa"`` (weights
+        only). Bits are those of activation_bits (residual_bits) and weight_bits; bits in the text replace a
+        setting of 8, the default, and contradict any other. Learned scales of weights begin with what
+        weight_observer chooses. docs/training.md says which of them `pyquant.convert` takes.
     percentile : float
         Share of values inside the range, in percent, for ``percentile``.
     momentum : float
@@ -122,9 +125,21 @@ class SiteConfig:
         _one_of("observer", self.observer, OBSERVERS)
         _one_of("residual_observer", self.residual_observer, OBSERVERS)
         _one_of("weight_observer", self.weight_observer, WEIGHT_OBSERVERS)
-        _one_of("quantizer", self.quantizer, QUANTIZERS)
-        _one_of("weight_quantizer", self.weight_quantizer, QUANTIZERS)
         _one_of("gradient", self.gradient, GRADIENTS)
+        for name, bits in (("quantizer", "activation_bits"), ("weight_quantizer", "weight_bits")):
+            text, number = setting(name, getattr(self, name), bits, getattr(self, bits))
+            object.__setattr__(self, name, text)
+            object.__setattr__(self, bits, number)
+        if self.gradient != "float" and self.quantizer not in ("fixed", "lsq"):
+            raise ValueError(
+                f"gradient: expected float with quantizer {self.quantizer!r}, whose gradient is its own behind the "
+                f"float function, got {self.gradient!r}"
+            )
+        if self.group_size > 0 and self.weight_quantizer not in ("fixed", "lsq"):
+            raise ValueError(
+                f"weight_quantizer: expected fixed or lsq with group_size {self.group_size}, "
+                f"got {self.weight_quantizer!r}"
+            )
         for op in METHOD_OPS:
             object.__setattr__(self, op, _method(op, getattr(self, op)))
         if not 50.0 < _number("percentile", self.percentile) <= 100.0:
@@ -157,7 +172,9 @@ class Override:
                 f"override {self.select!r}: unknown setting {unknown[0]!r}; there are {sorted(_FIELDS)}"
             )
         # Each value is checked now, not at prepare; a group_size alone is for a base of few weight_bits.
-        dataclasses.replace(SiteConfig(weight_bits=4), **dict(self.settings))
+        settings = dict(self.settings)
+        base = SiteConfig(weight_bits=4) if settings.get("group_size") else SiteConfig()
+        dataclasses.replace(base, **settings)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from pyquant.tables import html_table, text_table
 
 __all__ = ["Coverage", "CoverageRow", "Kind"]
 
-Kind: TypeAlias = Literal["integer", "folded", "view", "float"]
+Kind: TypeAlias = Literal["integer", "folded", "view", "float", "simulated"]
 KINDS: tuple[str, ...] = get_args(Kind)
 HEADER = ("site", "op", "kind", "reason")
 
@@ -26,8 +26,9 @@ class CoverageRow:
         Its name, e.g. ``"vit.layers.3.attention"``.
     op : str
         What it computes, e.g. ``"linear"``.
-    kind : {"integer", "folded", "view", "float"}
-        Runs as integers; vanished into another operation or a constant; moves data only; stays float.
+    kind : {"integer", "folded", "view", "float", "simulated"}
+        Runs as integers; vanished into another operation or a constant; moves data only; stays float; is
+        float arithmetic on quantized values, since a quantizer has no integer form.
     reason : str
         Why it stays float or where it went; may be empty.
     """
@@ -66,21 +67,27 @@ class Coverage:
 
     @property
     def percent_integer(self) -> float:
-        """Share of the operations that compute (integer or float) which are integer; 100 if none does."""
+        """Share of the operations that compute (integer, float or simulated) which are integer; 100 if none
+        does."""
         count = self.counts
-        computing = count["integer"] + count["float"]
+        computing = count["integer"] + count["float"] + count.get("simulated", 0)
         return 100.0 * count["integer"] / computing if computing else 100.0
 
     @property
     def counts(self) -> dict[str, int]:
-        """Rows of each kind."""
+        """Rows of each kind; of ``simulated`` only where there are some."""
         found = Counter(row.kind for row in self.rows)
-        return {kind: found[kind] for kind in KINDS}  # type: ignore[index]
+        return {kind: found[kind] for kind in KINDS if kind != "simulated" or found[kind]}  # type: ignore[index]
 
     @property
     def float_rows(self) -> tuple[CoverageRow, ...]:
         """What stays float."""
         return tuple(row for row in self.rows if row.kind == "float")
+
+    @property
+    def simulated_rows(self) -> tuple[CoverageRow, ...]:
+        """What is simulated, and no integers."""
+        return tuple(row for row in self.rows if row.kind == "simulated")
 
     def to_rows(self) -> list[dict[str, str]]:
         """Plain dictionaries, as JSON and data frames like them."""

@@ -4,7 +4,7 @@ are."""
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,10 +15,11 @@ from pyquant.config import QuantConfig, SiteConfig
 from pyquant.graph.aten import base_of, batch_factor, depends_on_inputs, is_float, is_view, kind_of
 from pyquant.graph.capture import Captured
 from pyquant.graph.sites import REGISTRY, Match, Operand, QuantizeSite, RequantizeSite, Site
+from pyquant.graph.sites.simulated import reason, what_is_on
 
 __all__ = ["Built", "Row", "attribute", "build", "plain_shape"]
 
-Row = tuple[str, str, str, str]  # site, op, kind (integer / folded / view / float), reason
+Row = tuple[str, str, str, str]  # site, op, kind (integer / folded / view / float / simulated), reason
 
 
 @dataclass
@@ -195,6 +196,7 @@ class _Builder:
         self._add_site(site)
         operands: list[Operand | None] = []
         args: list[Any] = []
+        read: list[Site] = []
         for index, edge in enumerate(plan.match.edges):
             if plan.cls.quantizes_constants and edge not in self.dynamic:
                 operands.append(None)
@@ -203,6 +205,11 @@ class _Builder:
             value, owner = self._edge(edge)
             if owner.output.bits > 8 and not self._takes_wide(node, index):
                 value, owner = self._narrow(edge, value, owner, index in plan.cls.symmetric_operands)
+            read.append(owner)
+            if not owner.output.on_grid:
+                operands.append(None)
+                args.append((value, None, None))
+                continue
             operands.append(Operand(owner.output.quant_min, owner.output.quant_max))
             args.append((value, *self._grid(owner)))
         site.operands = tuple(operands)
@@ -211,7 +218,7 @@ class _Builder:
         self.raw[node] = self.edges[node] = new
         self.owner[node] = site
         self._keep(node, new)
-        self.rows.append((plan.name, plan.cls.kind, "integer", f"int{site.output.bits}"))
+        self._list(site, "integer", read)
 
     def _result(self, node: fx.Node) -> fx.Node:
         """What the model returns: a site's output as it is (already on its grid)."""
@@ -271,9 +278,7 @@ class _Builder:
         self.edges[base] = self._call(site, (self.raw[base],))
         self._keep(base, self.edges[base])
         self.owner[base] = site
-        self.rows.append(
-            (name, site.kind, "folded" if base not in self.dynamic else "integer", f"int{site.output.bits}")
-        )
+        self._list(site, "folded" if base not in self.dynamic else "integer")
 
     def _narrow(self, edge: fx.Node, value: fx.Node, owner: Site, symmetric: bool) -> tuple[fx.Node, Site]:
         key = (edge, symmetric)
@@ -285,18 +290,26 @@ class _Builder:
             new = self._call(site, ((value, *self._grid(owner)),))
             self._keep(edge, new)
             self.narrowed[key] = new, site
-            self.rows.append((name, site.kind, "integer", f"int{site.output.bits}"))
+            self._list(site, "integer")
         return self.narrowed[key]
 
     # -- coverage --------------------------------------------------------------------------------------------
 
+    def _list(self, site: Site, kind: str, read: Iterable[Site] = ()) -> None:
+        """A site's row, once it is settled whether it computes integers."""
+        site.simulated = reason(site, read)
+        if site.simulated:
+            self.rows.append((site.name, site.kind, "simulated", site.simulated))
+        else:
+            self.rows.append((site.name, site.kind, kind, what_is_on(site)))
+
     def _all_rows(self) -> list[Row]:
         rows = list(self.rows)
-        for node, reason in self.reasons.items():
+        for node, why in self.reasons.items():
             if kind_of(node) == "getitem":
                 continue  # the op that gave the tuple is listed
             path = self.captured.paths.get(node.name, "")
-            rows.append((path or node.name, kind_of(node), "float", reason))
+            rows.append((path or node.name, kind_of(node), "float", why))
         for node in self.captured.graph.nodes:
             path = self.captured.paths.get(node.name, "") or node.name
             if node.op == "call_function" and node in self.dynamic and is_view(node) and is_float(node):

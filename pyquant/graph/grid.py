@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
-from pyquant.observers.base import keep_dtypes, quant_range
+from pyquant.observers.base import Observer, keep_dtypes, quant_range
 from pyquant.qparams import QParams
 
 __all__ = ["Edge", "Grid", "qparams_of"]
@@ -27,6 +27,7 @@ class Grid(nn.Module):
 
     scale: Tensor
     zero_point: Tensor
+    on_grid = True  # values on the edge are integers times a scale
 
     def __init__(self, bits: int, symmetric: bool, learned: bool = False) -> None:
         super().__init__()
@@ -52,6 +53,35 @@ class Grid(nn.Module):
         with torch.no_grad():
             self.scale.fill_(scale)
             self.zero_point.fill_(zero_point)
+
+    def observe(self, y: Tensor) -> None:
+        """See a batch during calibration, beside the site's observer; nothing here."""
+
+    def observers(self) -> dict[str, Any]:
+        """All that `observe` feeds, by name."""
+        return {}
+
+    def choose(self, observer: Observer, seen: Grid | None = None) -> Any:
+        """What `adopt` takes, from what calibration saw.
+
+        Parameters
+        ----------
+        seen : Grid, optional
+            The one that saw calibration with `observer`, if this is a copy with other settings.
+        """
+        return observer.qparams(self.bits, self.symmetric)
+
+    def adopt(self, chosen: Any) -> None:
+        """Set what `choose` gave, in place."""
+        self.set(chosen.scale, chosen.zero_point)
+
+    def copied(self) -> Grid:
+        """A copy with state of its own; `copy.deepcopy` takes ten times as long."""
+        made = Grid(self.bits, self.symmetric, isinstance(self.scale, nn.Parameter)).to(self.scale.device)
+        with torch.no_grad():
+            made.scale.copy_(self.scale)
+            made.zero_point.copy_(self.zero_point)
+        return made
 
     def extra_repr(self) -> str:
         """bits, and the numbers."""

@@ -71,7 +71,8 @@ class HybridModel(nn.Module):
         CoverageError
             Always, with the ops that would be lost.
         """
-        names = ", ".join(f"{row.site} ({row.op})" for row in self.coverage().float_rows)
+        found = self.coverage()
+        names = ", ".join(f"{row.site} ({row.op})" for row in (*found.float_rows, *found.simulated_rows))
         raise CoverageError(f"save: a HybridModel cannot be saved; float ops: {names}")
 
     def __reduce_ex__(self, protocol: Any) -> Any:
@@ -156,6 +157,9 @@ def split(prepared: Prepared) -> HybridModel:
     program (a view across the batch, say) runs in torch like a float op.
     """
     prepared = copy.deepcopy(prepared)
+    for site in prepared.sites().values():
+        if site.simulated:
+            site.mode = "frozen"  # torch runs them as they are in mode quantized, whatever mode they are in
     graph = prepared.inference_graph()
     left_out: set[fx.Node] = set()
     while True:
@@ -169,7 +173,7 @@ def split(prepared: Prepared) -> HybridModel:
 
 def _plan(prepared: Prepared, graph: fx.Graph, left_out: set[fx.Node]) -> HybridModel:
     fixed = _constants(graph)
-    integer = {node: node not in left_out and _is_integer(node, fixed) for node in graph.nodes}
+    integer = {node: node not in left_out and _is_integer(prepared, node, fixed) for node in graph.nodes}
     level: dict[fx.Node, int] = {}
     for node in graph.nodes:
         edges = [s for s in node.all_input_nodes if s in level]
@@ -199,13 +203,14 @@ def _constants(graph: fx.Graph) -> set[fx.Node]:
     return fixed
 
 
-def _is_integer(node: fx.Node, fixed: set[fx.Node]) -> bool:
+def _is_integer(prepared: Prepared, node: fx.Node, fixed: set[fx.Node]) -> bool:
     """A site, or a view whose shape the engine can say (that its source is an edge is settled by the
     caller)."""
     if node in fixed:
         return False
-    if node.op == "call_module":
-        return True
+    site = _site(prepared, node)
+    if site is not None:
+        return not site.simulated
     if not is_view(node):
         return False
     parts = [user for user in node.users if kind_of(user) == "getitem"]

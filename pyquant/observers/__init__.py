@@ -10,6 +10,7 @@ from __future__ import annotations
 from pyquant.observers.base import OBSERVERS, Observer, keep_dtypes, make_observer, register_observer
 from pyquant.observers.channels import ChannelRange
 from pyquant.observers.density import Density
+from pyquant.observers.first import FirstValues
 from pyquant.observers.hessian import HessianObserver
 from pyquant.observers.kl import KLObserver
 from pyquant.observers.least_error import LpObserver, MSEObserver, OMSEObserver
@@ -27,6 +28,7 @@ __all__ = [
     "ChannelRange",
     "Density",
     "EMAObserver",
+    "FirstValues",
     "HessianObserver",
     "HistogramObserver",
     "KLObserver",

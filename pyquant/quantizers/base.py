@@ -16,6 +16,8 @@ from typing import Any, ClassVar, TypeVar
 import torch
 from torch import Tensor, nn
 
+from pyquant.quantizer_text import PARAMETERS, parse, text_of
+
 __all__ = ["QUANTIZERS", "Quantizer", "View", "canonical", "make_quantizer", "register_quantizer"]
 
 QUANTIZERS: dict[str, type[Quantizer]] = {}
@@ -81,7 +83,11 @@ class Quantizer(nn.Module):
     name : str
         In the registry.
     deployable : bool
-        Whether an integer program can run it: a uniform grid whose zero is an integer.
+        Whether an integer program can run it: a uniform grid whose zero is an integer (`grid`).
+    centred : bool
+        Whether the zero point is 0, whatever the data.
+    follows_range : bool
+        Whether parameters may begin with what an observer knows (`begin`), without the data.
     quant_min, quant_max : int
         The codes.
     scale : Tensor
@@ -98,6 +104,8 @@ class Quantizer(nn.Module):
 
     name: ClassVar[str]
     deployable: ClassVar[bool]
+    follows_range: ClassVar[bool] = False
+    centred: bool = False
     learned: tuple[str, ...] = ()
     """Parameters that training changes; they exist as float32 Parameters. Fixed before ``__init__``."""
     state: tuple[str, ...] = ("scale",)
@@ -160,7 +168,12 @@ class Quantizer(nn.Module):
         ValueError
             An empty tensor, NaN or infinity.
         """
-        for part, value in self.choose(self.view(self.check(x).float())).items():
+        self.adopt(self.choose(self.view(self.check(x).float())))
+
+    @torch.no_grad()
+    def adopt(self, parameters: dict[str, Tensor]) -> None:
+        """Take parameters that `choose` or `begin` gave. Parameters stay the same objects."""
+        for part, value in parameters.items():
             self._set(part, value)
         self.initialized.fill_(True)
 
@@ -174,9 +187,62 @@ class Quantizer(nn.Module):
         """The value of every name in `learned` and `state`, from float32 data."""
         raise NotImplementedError
 
+    @torch.no_grad()
+    def begin(self, scale: Tensor, zero_point: Tensor, quant_min: int, quant_max: int) -> dict[str, Tensor]:
+        """The parameters for the range of a grid: by default those for data of which it has just the ends.
+
+        Parameters
+        ----------
+        scale, zero_point : Tensor
+            One value, or one for each entry of `axis`.
+        """
+        ends = [(end - zero_point) * scale for end in (quant_min, quant_max)]
+        return self.choose(View(torch.stack(ends, dim=-1).float(), None if self.axis is None else 0, None))
+
     def simulate(self, view: View, parameters: dict[str, Tensor]) -> Tensor:
         """The quantized values of ``view.x``."""
         raise NotImplementedError
+
+    def grid(self, parameters: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Scale and zero point of `quant_min` to `quant_max`; only where `deployable`.
+
+        The same bits on every device and in compiled code: no division, no power.
+        """
+        raise NotImplementedError
+
+    def narrow(self) -> None:
+        """As many codes below zero as above, as integer weights have them."""
+        self.quant_min = max(self.quant_min, -self.quant_max)
+
+    def sizes(self) -> dict[str, float]:
+        """For each learned parameter how large a step of training may be: about the step as a share of it
+        that a scale would take. By default the parameter's mean."""
+        return {part: float(getattr(self, part).detach().double().mean()) for part in self.learned}
+
+    def fault(self) -> str:
+        """What training has made of the parameters that no quantizer can have; empty if nothing."""
+        for part in (*self.learned, *self.state):
+            value: Tensor = getattr(self, part).detach()
+            if not bool(torch.isfinite(value).all()):
+                return f"{self.name}: expected a finite {part}, got {value.tolist()}"
+            if part in ("scale", "clip") and not bool((value > 0).all()):
+                return f"{self.name}: expected {part} > 0, got {value.tolist()}"
+        return ""
+
+    def parameters_for(self, x: Tensor) -> dict[str, Tensor]:
+        """Every parameter by name: those that are kept, or with `dynamic` those for `x`.
+
+        Raises
+        ------
+        RuntimeError
+            Called before `initialize`, unless dynamic.
+        """
+        if self.dynamic:
+            with torch.no_grad():
+                return self.choose(self.view(self.check(x).float()))
+        if not torch.compiler.is_compiling() and not bool(self.initialized):
+            raise RuntimeError(f"{self.name}: expected initialize(x) before the first forward")
+        return {part: getattr(self, part) for part in (*self.learned, *self.state)}
 
     def forward(self, x: Tensor) -> Tensor:
         """The values that the quantized `x` has, in the dtype of `x`.
@@ -187,14 +253,7 @@ class Quantizer(nn.Module):
             Called before `initialize`, unless dynamic.
         """
         view = self.view(x.float())
-        if self.dynamic:
-            with torch.no_grad():
-                parameters = self.choose(self.view(self.check(x).float()))
-        else:
-            if not torch.compiler.is_compiling() and not bool(self.initialized):
-                raise RuntimeError(f"{self.name}: expected initialize(x) before the first forward")
-            parameters = {part: getattr(self, part) for part in (*self.learned, *self.state)}
-        return view.back(self.simulate(view, parameters)).to(x.dtype)
+        return view.back(self.simulate(view, self.parameters_for(x))).to(x.dtype)
 
     def _set(self, part: str, value: Tensor) -> None:
         old: Tensor = getattr(self, part)
@@ -244,6 +303,7 @@ def register_quantizer(name: str) -> Callable[[_Q], _Q]:
             raise ValueError(f"register_quantizer: expected a new name of lower case words, got {name!r}")
         cls.name = name
         QUANTIZERS[name] = cls
+        PARAMETERS.setdefault(name, _parameters(cls))
         return cls
 
     return register
@@ -284,13 +344,8 @@ def canonical(text: str) -> str:
     """
     cls, parameters = _parse(text)
     cls(**parameters)  # checks the ranges
-    known = _parameters(cls)
-    words = [
-        f"{name}={str(parameters[name]).lower()}"
-        for name, default in known.items()
-        if name in parameters and parameters[name] != default
-    ]
-    return f"{cls.name}({','.join(words)})" if words else cls.name
+    known = PARAMETERS[cls.name]
+    return text_of(cls.name, {name: value for name, value in parameters.items() if value != known[name]})
 
 
 def _parameters(cls: type[Quantizer]) -> dict[str, Any]:
@@ -300,43 +355,8 @@ def _parameters(cls: type[Quantizer]) -> dict[str, Any]:
 
 
 def _parse(text: str) -> tuple[type[Quantizer], dict[str, Any]]:
-    form = re.fullmatch(r"\s*(\w+)\s*(?:\((.*)\))?\s*", text)
-    if form is None:
-        raise ValueError(f"quantizer: expected name or name(parameter=value, ...), got {text!r}")
-    cls = QUANTIZERS.get(form.group(1))
+    name, parameters = parse(text)
+    cls = QUANTIZERS.get(name)
     if cls is None:
-        raise ValueError(f"quantizer: expected one of {', '.join(QUANTIZERS)}, got {form.group(1)!r}")
-    known, found = _parameters(cls), dict[str, Any]()
-    for word in (form.group(2) or "").split(",") if (form.group(2) or "").strip() else []:
-        name, equals, value = (part.strip() for part in word.partition("="))
-        if not equals or name not in known:
-            raise ValueError(
-                f"{cls.name}: expected parameters {', '.join(known)} as name=value, got {word.strip()!r}"
-            )
-        if name in found:
-            raise ValueError(f"{cls.name}: expected {name} once, got it twice")
-        found[name] = _value(cls.name, name, known[name], value)
-    return cls, found
-
-
-def _value(quantizer: str, name: str, default: Any, text: str) -> Any:
-    """A value of the kind that the default is; None stands for an integer or none."""
-    kind, read = "an integer or none", int
-    if isinstance(default, bool):
-        words = {"true": True, "false": False}
-        if text.lower() in words:
-            return words[text.lower()]
-        raise ValueError(f"{quantizer}: expected {name} true or false, got {text!r}")
-    if default is None and text.lower() == "none":
-        return None
-    if isinstance(default, float):
-        kind, read = "a finite number", float  # type: ignore[assignment]
-    elif default is not None:
-        kind = "an integer"
-    try:
-        value = read(text)
-        if value - value != 0:
-            raise ValueError(text)
-    except ValueError:
-        raise ValueError(f"{quantizer}: expected {name} {kind}, got {text!r}") from None
-    return value
+        raise ValueError(f"quantizer: expected one of {', '.join(QUANTIZERS)}, got {name!r}")
+    return cls, parameters

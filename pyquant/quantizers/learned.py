@@ -32,6 +32,10 @@ def _positive(value: Tensor) -> Tensor:
     return torch.where(value > 0, value, 1.0).clamp(_LEAST, 2.0**100)
 
 
+def _zero(scale: Tensor) -> Tensor:
+    return torch.zeros(scale.shape, dtype=torch.int32, device=scale.device)
+
+
 class _Steps(torch.autograd.Function):
     """``rne(clip(v, low, high)) * scale + offset``, ``v = (x - offset) / scale``: LSQ and LSQ+.
 
@@ -111,7 +115,22 @@ class LSQ(_Learned):
     """
 
     deployable = True
+    follows_range = True
     learned = ("scale",)
+
+    @property
+    def centred(self) -> bool:  # type: ignore[override]
+        """Unless codes are on one side."""
+        return self.signed
+
+    def begin(self, scale: Tensor, zero_point: Tensor, quant_min: int, quant_max: int) -> dict[str, Tensor]:
+        """The greatest code at the end of the range."""
+        high = (quant_max - zero_point) * scale
+        most = torch.maximum(high, (zero_point - quant_min) * scale) if self.signed else high
+        return {"scale": _positive(most / self.quant_max)}
+
+    def grid(self, parameters: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        return parameters["scale"], _zero(parameters["scale"])
 
     def choose(self, view: View) -> dict[str, Tensor]:
         size = View(view.x.abs().double(), view.axis, view.shape).reduce(torch.mean)
@@ -146,7 +165,13 @@ class LSQPlus(_Learned):
     """
 
     deployable = False
+    follows_range = True
     learned = ("scale", "offset")
+
+    def sizes(self) -> dict[str, float]:
+        """The offset moves by shares of a step."""
+        size = float(self.scale.detach().double().mean())
+        return {"scale": size, "offset": size}
 
     def choose(self, view: View) -> dict[str, Tensor]:
         low, high = view.reduce(torch.amin), view.reduce(torch.amax)
@@ -189,6 +214,7 @@ class PACT(Quantizer):
     """
 
     deployable = True
+    follows_range = True
     learned = ("clip",)
     state = ()
 
@@ -198,6 +224,11 @@ class PACT(Quantizer):
     def choose(self, view: View) -> dict[str, Tensor]:
         return {"clip": _positive(view.reduce(torch.amax))}
 
+    def grid(self, parameters: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """`clip` times the float32 nearest to ``1 / quant_max``: within a rounding of the division."""
+        scale = parameters["clip"] * (1.0 / self.quant_max)
+        return scale, _zero(scale)
+
     def simulate(self, view: View, parameters: dict[str, Tensor]) -> Tensor:
         y: Tensor = _Pact.apply(view.x, view.expand(parameters["clip"]), self.quant_max)  # type: ignore[no-untyped-call]
         return y
@@ -206,7 +237,7 @@ class PACT(Quantizer):
 class _Tqt(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, log2_threshold: Tensor, low: int, high: int) -> Tensor:
-        scale = torch.ldexp(torch.ones_like(log2_threshold), torch.ceil(log2_threshold).int()) / -low
+        scale = torch.ldexp(torch.ones_like(log2_threshold), torch.ceil(log2_threshold).int()) / (high + 1)
         v = x / scale
         ctx.save_for_backward(v, scale)
         ctx.low, ctx.high = low, high
@@ -237,6 +268,8 @@ class TQT(Quantizer):
     """
 
     deployable = True
+    follows_range = True
+    centred = True
     learned = ("log2_threshold",)
     state = ()
 
@@ -247,6 +280,17 @@ class TQT(Quantizer):
     def choose(self, view: View) -> dict[str, Tensor]:
         most = view.reduce(torch.amax).abs().maximum(view.reduce(torch.amin).abs())
         return {"log2_threshold": torch.log2(_positive(most))}
+
+    def grid(self, parameters: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """The scale from the bits of its exponent; NaN, which has none, stays NaN."""
+        t = parameters["log2_threshold"]
+        exponent = torch.ceil(torch.nan_to_num(t)).clamp(-118, 127 + self.bits - 1).int() - (self.bits - 1)
+        scale = ((exponent + 127) << 23).view(torch.float32)
+        return torch.where(torch.isnan(t), t, scale), _zero(t)
+
+    def sizes(self) -> dict[str, float]:
+        """A logarithm moves by shares of the threshold as it is."""
+        return {"log2_threshold": 1.0}
 
     def simulate(self, view: View, parameters: dict[str, Tensor]) -> Tensor:
         t = view.expand(parameters["log2_threshold"])
@@ -305,8 +349,11 @@ class DSQ(Quantizer):
     """
 
     deployable = False
+    follows_range = True
     learned = ("low", "high")
     state = ()
+    low: Tensor
+    high: Tensor
 
     def __init__(
         self, bits: int = 8, axis: int | None = None, group_size: int = 0, alpha: float = 0.2
@@ -319,6 +366,18 @@ class DSQ(Quantizer):
     def choose(self, view: View) -> dict[str, Tensor]:
         low, high = view.reduce(torch.amin), view.reduce(torch.amax)
         return {"low": low, "high": torch.where(high > low, high, low + 1)}
+
+    def sizes(self) -> dict[str, float]:
+        """Both ends move by shares of their distance."""
+        size = float((self.high - self.low).detach().double().mean())
+        return {"low": size, "high": size}
+
+    def fault(self) -> str:
+        """The ends may not meet."""
+        if not bool((self.high > self.low).all()):
+            low, high = self.low.detach().tolist(), self.high.detach().tolist()
+            return super().fault() or f"{self.name}: expected low < high, got {low} and {high}"
+        return super().fault()
 
     def simulate(self, view: View, parameters: dict[str, Tensor]) -> Tensor:
         low, high = (view.expand(parameters[part]) for part in self.learned)

@@ -108,6 +108,8 @@ class Log2(OnCodebook):
     greatest value of the data is that or less.
     """
 
+    follows_range = True
+
     def choose(self, view: View) -> dict[str, Tensor]:
         return self.chosen(self.greatest(view), _log2(self.bits))
 
@@ -120,6 +122,8 @@ class LogSqrt2(OnCodebook):
     ----------
     RepQ-ViT, arXiv 2212.08254, eq. 13 to 15.
     """
+
+    follows_range = True
 
     def choose(self, view: View) -> dict[str, Tensor]:
         return self.chosen(self.greatest(view), _log_sqrt2(self.bits))

@@ -66,7 +66,15 @@ def _as_scale(step: Tensor) -> Tensor:
 
 class _Uniform(Quantizer):
     deployable = True
+    follows_range = True
     state = ("scale", "zero_point")
+
+    def begin(self, scale: Tensor, zero_point: Tensor, quant_min: int, quant_max: int) -> dict[str, Tensor]:
+        """The grid itself."""
+        return {"scale": scale, "zero_point": zero_point.float()}
+
+    def grid(self, parameters: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        return parameters["scale"], parameters["zero_point"].to(torch.int32)
 
     def simulate(self, view: View, parameters: dict[str, Tensor]) -> Tensor:
         scale, zero_point = parameters["scale"], parameters["zero_point"]
@@ -99,6 +107,8 @@ class Affine(_Uniform):
 class _Centred(_Uniform):
     """Zero point 0, and as many codes below it as above."""
 
+    centred = True
+
     def __init__(
         self, bits: int = 8, axis: int | None = None, group_size: int = 0, dynamic: bool = False
     ) -> None:
@@ -128,3 +138,6 @@ class Pow2(_Centred):
     def step(self, view: View) -> Tensor:
         step = super().step(view)
         return torch.where(step > 0, power_of_two_above(step), 0.0)
+
+    def begin(self, scale: Tensor, zero_point: Tensor, quant_min: int, quant_max: int) -> dict[str, Tensor]:
+        return super().begin(power_of_two_above(scale), zero_point, quant_min, quant_max)

@@ -15,6 +15,8 @@ from pyquant.coverage import Coverage
 from pyquant.engine import IntegerModel
 from pyquant.engine.profile import Profile, ProfileRow
 from pyquant.graph.prepared import Prepared
+from pyquant.graph.quantizers import QuantizerGrid
+from pyquant.graph.sites import Site
 from pyquant.reporting.parts import Listing, Part, Section, Table, Text
 from pyquant.verbs.evaluate import Evaluation
 
@@ -27,23 +29,36 @@ _SHORT = 0.02  # seconds of a run whose steps are best told in microseconds
 def summary(prepared: Prepared, plan: Plan | None, program: IntegerModel | None, why_not: str) -> Section:
     """Name, parameters, sites, bits, methods, sizes, configuration."""
     sites = prepared.sites().values()
+    integer = [site for site in sites if not site.simulated]
     parameters = list(prepared.parameters())
     floats = sum(p.numel() * p.element_size() for p in parameters)
     rows = [
         ("model", type(prepared).__name__.removeprefix("Prepared")),
         ("parameters", f"{sum(p.numel() for p in parameters):,}"),
-        ("integer sites", f"{len(sites)}: {_counted(site.kind for site in sites)}"),
+        ("integer sites", f"{len(integer)}: {_counted(site.kind for site in integer)}"),
         (
             "bits of weights",
             _counted(f"{s.config.weight_bits} bit" for s in sites if "weight_bits" in s.settings_used),
         ),
         ("bits of edges", _counted(f"{s.output.bits} bit" for s in sites)),
+        ("quantizers", _counted(text for s in sites for text in _quantizers(s))),
+        ("simulated sites", _counted(s.kind for s in sites if s.simulated)),
         ("methods", _counted(f"{s.method}={getattr(s.config, s.method)}" for s in sites if s.method)),
         ("float weights", f"{floats:,} bytes"),
         ("integer program", _program_size(program, floats) or f"none: {why_not}"),
     ]
     listed = [row for row in rows if row[1]]
     return Section("summary", "Model", [Table((), listed, left=2), *_config(prepared.quant_config, plan)])
+
+
+def _quantizers(site: Site) -> list[str]:
+    """Those of the registry, at edges and weights."""
+    config, found = site.config, list[str]()
+    if isinstance(site.output, QuantizerGrid):
+        found.append(f"quantizer={config.quantizer}")
+    if getattr(site, "weight_quantizer", None) is not None:
+        found.append(f"weight_quantizer={config.weight_quantizer}")
+    return found
 
 
 def _counted(names: Iterable[str]) -> str:
@@ -98,6 +113,10 @@ def coverage(found: Coverage) -> Section:
     floats = [(row.site, row.op, row.reason) for row in found.float_rows]
     if floats:
         parts += [Text("What stays float, and why:"), Table(("site", "operation", "reason"), floats, left=3)]
+    simulated = [(row.site, row.op, row.reason) for row in found.simulated_rows]
+    if simulated:
+        text = "What is simulated in float, since a quantizer has no integer form:"
+        parts += [Text(text), Table(("site", "operation", "reason"), simulated, left=3)]
     return Section("coverage", "Coverage", parts)
 
 

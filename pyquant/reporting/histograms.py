@@ -74,7 +74,7 @@ def edge_histograms(prepared: Prepared, names: Iterable[str], batch: Any = None)
     """Histograms of some sites, in the order of `names`.
 
     Where the site's observer keeps none (or has seen nothing), `batch` is run in float, if there is one; else
-    the site is left out.
+    the site is left out. So is one whose quantizer has no grid.
 
     Raises
     ------
@@ -84,7 +84,7 @@ def edge_histograms(prepared: Prepared, names: Iterable[str], batch: Any = None)
         The batch does not fit the model.
     """
     sites = prepared.sites()
-    chosen = {name: sites[name] for name in names}
+    chosen = {name: sites[name] for name in names if sites[name].output.on_grid}
     kept = {
         name: site.observer
         for name, site in chosen.items()

@@ -114,6 +114,8 @@ def _run(
     for name, site in prepared.sites().items():
         if site.mode not in ("quantized", "frozen"):
             raise CalibrationError(f"trace_sites: site {name!r} is in mode {site.mode!r}; see set_mode")
+        if not site.output.on_grid:
+            raise CalibrationError(f"trace_sites: site {name!r} has no integers: {site.simulated}")
     traced: dict[str, npt.NDArray[np.int32]] = {}
 
     def keep(site: torch.nn.Module, _: Any, output: Any) -> None:

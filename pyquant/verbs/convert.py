@@ -59,6 +59,13 @@ def convert(prepared: Prepared, *, partial: bool = False) -> IntegerModel | Hybr
         raise CoverageError(
             f"convert: {len(floats)} ops have no integer form: {listed}. With partial=True they run in torch"
         )
+    simulated = prepared.coverage().simulated_rows
+    if simulated:
+        listed = "; ".join(f"{row.site} ({row.op}): {row.reason}" for row in simulated)
+        raise CoverageError(
+            f"convert: {len(simulated)} sites are simulated, and no integers: {listed}. "
+            "With partial=True they run in torch"
+        )
     graph = prepared.inference_graph()
     output = next(n for n in graph.nodes if n.op == "output")
     leaves = [i for i, node in enumerate(output.args[0]) if node is not None]

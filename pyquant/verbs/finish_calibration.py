@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import fx
+from torch import Tensor, fx
 
 from pyquant.errors import CalibrationError
 from pyquant.graph.prepared import Prepared
+from pyquant.graph.sites import Site
 from pyquant.graph.values import constant_of
+from pyquant.quantizers import Quantizer
 from pyquant.verbs.observed import check_prepared
 
 __all__ = ["finish_calibration", "set_scales"]
@@ -51,21 +53,29 @@ def set_scales(op: str, prepared: Prepared) -> None:
         )
         raise CalibrationError(f"{op}: {what} site {empty[0]!r}{more}")
     with torch.inference_mode(False), torch.no_grad():
-        chosen = [
-            (site, site.observer.qparams(site.output.bits, site.output.symmetric)) for site in sites.values()
-        ]
+        chosen = [(site, _choose(op, site)) for site in sites.values()]
         # Weights first: choosing their scales may fail, setting numbers may not.
         _calibrate_weights(op, prepared)
-        for site, q in chosen:
-            site.output.set(q.scale, q.zero_point)
+        for site, numbers in chosen:
+            site.output.adopt(numbers)
             site.mode = "quantized"
+
+
+def _choose(op: str, site: Site) -> Any:
+    try:
+        return site.output.choose(site.observer)
+    except (CalibrationError, ValueError) as error:
+        raise CalibrationError(f"{op}: site {site.name!r}: {error}") from None
 
 
 def _calibrate_weights(op: str, prepared: Prepared) -> None:
     values: dict[fx.Node, Any] = {}
     sites = prepared.sites().values()
-    before = [(site, dict(site._buffers), dict(site._parameters)) for site in sites]
-    numbers = [(scale, scale.detach().clone()) for site in sites for scale in site.learned_scales()]
+    modules = [module for site in sites for module in (site, getattr(site, "weight_quantizer", None))]
+    before = [(m, dict(m._buffers), dict(m._parameters)) for m in modules if m is not None]
+    kept: list[Tensor] = [scale for site in sites for scale in site.learned_scales()]
+    kept += [m.initialized for m in modules if isinstance(m, Quantizer)]
+    numbers = [(value, value.detach().clone()) for value in kept]
     try:
         for node, site in prepared.site_nodes():
             extras = [a for a in node.args if isinstance(a, fx.Node)]
@@ -75,9 +85,9 @@ def _calibrate_weights(op: str, prepared: Prepared) -> None:
                     raise CalibrationError(f"{op}: site {site.name!r}: {extra.target} is not finite")
             site.calibrate_weights(*weights)
     except BaseException:
-        for site, buffers, parameters in before:
-            site._buffers.update(buffers)
-            site._parameters.update(parameters)
-        for scale, value in numbers:
-            scale.copy_(value)
+        for module, buffers, parameters in before:
+            module._buffers.update(buffers)
+            module._parameters.update(parameters)
+        for number, value in numbers:
+            number.data = value  # a learned scale may have taken another shape
         raise

@@ -39,11 +39,12 @@ def check_prepared(op: str, prepared: object) -> None:
 def check_mergeable(op: str, prepared: Prepared) -> None:
     """Raise CalibrationError for an observer whose knowledge depends on the order of batches."""
     for name, site in prepared.sites().items():
-        if not site.observer.mergeable:
-            try:
-                site.observer.merge(site.observer)
-            except ValueError as error:
-                raise CalibrationError(f"{op}: site {name!r}: {error}") from None
+        for observer in site.observers().values():
+            if not getattr(observer, "mergeable", True):
+                try:
+                    observer.merge(observer)  # type: ignore[arg-type]
+                except ValueError as error:
+                    raise CalibrationError(f"{op}: site {name!r}: {error}") from None
 
 
 def observed_state(prepared: Prepared) -> dict[str, Tensor]:
@@ -59,19 +60,20 @@ def observed_state(prepared: Prepared) -> dict[str, Tensor]:
 @contextmanager
 def observers_restored(prepared: Prepared) -> Iterator[None]:
     """After an error, an interrupt included, the observers hold what they held before."""
-    buffers = [
-        buffer
+    before = [
+        (module, {name: (buffer, buffer.clone()) for name, buffer in module.named_buffers(recurse=False)})
         for site in prepared.sites().values()
         for observer in site.observers().values()
-        for buffer in observer.buffers()
+        for module in observer.modules()
     ]
-    before = [buffer.clone() for buffer in buffers]
     try:
         yield
     except BaseException:
         with torch.no_grad():
-            for buffer, old in zip(buffers, before, strict=True):
-                buffer.copy_(old)
+            for module, buffers in before:
+                for name, (buffer, old) in buffers.items():
+                    module._buffers[name] = buffer  # one that grows is another tensor by now
+                    buffer.copy_(old)
         raise
 
 

@@ -83,7 +83,7 @@ def prepare(
             trained, built.rows = build_for_training(marked, built, resolved)
         prepared = make_prepared(model, captured, built, resolved, trained)
     if strict:
-        floats = [(site, op, reason) for site, op, kind, reason in prepared._rows if kind == "float"]
+        floats = [row[:2] + row[3:] for row in prepared._rows if row[2] in ("float", "simulated")]
         if floats:
             listed = "; ".join(f"{site} ({op}): {reason}" for site, op, reason in floats)
             raise CoverageError(f"prepare: {len(floats)} ops would stay float: {listed}")

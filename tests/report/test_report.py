@@ -182,6 +182,19 @@ def test_a_model_that_stays_partly_float(tmp_path: Path) -> None:
     assert [r[0] for r in page.rows["accuracy"]] == ["", "float", "quantized"]
 
 
+def test_quantizers_and_what_they_leave_in_float(tmp_path: Path) -> None:
+    config = pq.QuantConfig().override("first", quantizer="dsq", weight_quantizer="tqt")
+    qmodel = pq.quantize(mlp(), labelled(), config, progress=False)
+    page = read(pq.report(qmodel, path=tmp_path / "r.html", batches=labelled(), progress=False))
+    summary = dict(page.rows["summary"])
+    assert summary["quantizers"] == "quantizer=dsq (1), weight_quantizer=tqt (1)"
+    assert summary["simulated sites"] == "linear (1), unary (1)"
+    assert summary["integer sites"].startswith("2: ")
+    assert ["first", "linear", "quantizer 'dsq'"] in page.rows["coverage"]
+    assert ["act", "unary", "reads 'first', quantizer 'dsq'"] in page.rows["coverage"]
+    assert "no integer program" in page.text["latency"]
+
+
 def test_given_accuracy_and_profile(tmp_path: Path) -> None:
     qmodel = pq.quantize(mlp(), labelled(), progress=False)
     found = pq.evaluate(qmodel, labelled(), progress=False)

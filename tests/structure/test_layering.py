@@ -35,7 +35,7 @@ C_MAY_INCLUDE = {
 
 # Lower may not import higher. `pyquant/__init__.py` is the public face and knows all.
 PYTHON_LAYERS = [
-    {"_C", "_version", "errors", "qparams", "tables", "files", "coverage", "methods"},
+    {"_C", "_version", "errors", "qparams", "tables", "files", "coverage", "methods", "quantizer_text"},
     {
         "numerics",
         "ops",
@@ -60,6 +60,7 @@ WITHOUT_TORCH = {
     "qparams",
     "coverage",
     "methods",
+    "quantizer_text",
     "numerics",
     "ops",
     "metrics",

@@ -16,8 +16,10 @@ from pyquant.errors import CalibrationError
 from pyquant.graph.capture import Captured
 from pyquant.graph.grid import Edge, Grid
 from pyquant.graph.passes import SiteError, recomputing
+from pyquant.graph.quantizers import QuantizerGrid, edge_grid
+from pyquant.graph.sites import simulated
 from pyquant.methods import methods
-from pyquant.observers import ChannelRange, Observer, keep_dtypes, make_observer
+from pyquant.observers import ChannelRange, FirstValues, Observer, keep_dtypes, make_observer
 from pyquant.qparams import QParams
 
 if TYPE_CHECKING:
@@ -68,6 +70,9 @@ class Site(nn.Module, ABC):
         Operands whose producer must use zero point 0.
     method : str
         The setting that names which approximation of its function the site computes; empty if it has none.
+    simulated : str
+        Why the site computes its float function, and no integers, in mode ``quantized``: which quantizer has
+        no grid, its own or that of an edge it reads. Empty if it computes integers.
     """
 
     kind: ClassVar[str] = ""
@@ -77,6 +82,7 @@ class Site(nn.Module, ABC):
     quantizes_constants: ClassVar[bool] = False  # a constant operand arrives in float
     finite_extras: ClassVar[bool] = True  # weights must be; a mask may hold -inf
     method: ClassVar[str] = ""
+    simulated: str = ""
 
     def __init__(self, name: str, config: SiteConfig, wide: bool, symmetric: bool) -> None:
         super().__init__()
@@ -99,7 +105,7 @@ class Site(nn.Module, ABC):
     def mode(self, mode: str) -> None:
         self._mode = mode
         for name, parameter in self.named_parameters():
-            takes_part = mode == "quantized" or (mode == "weights" and name == "weight_scale")
+            takes_part = mode == "quantized" or (mode == "weights" and name.startswith("weight_"))
             parameter.requires_grad_(takes_part)
 
     def learned_scales(self) -> list[nn.Parameter]:
@@ -111,11 +117,25 @@ class Site(nn.Module, ABC):
         """The float function of quantized weights; of what has none, just that."""
         return self.real(*args)
 
+    def differentiable(self, *args: Any) -> Tensor:
+        """The float function whose gradient training sees: of quantized weights only where their quantizer
+        has a gradient of its own."""
+        return self.real(*args)
+
+    @property
+    def simulate_only(self) -> tuple[tuple[str, str], ...]:
+        """(setting, text) of the site's quantizers that have no grid."""
+        return () if self.output.on_grid else (("quantizer", self.config.quantizer),)
+
     def _new_grid(self) -> Grid:
         config = self.config
         bits = config.residual_bits if self.wide else config.activation_bits
         symmetric = self.wide or self.must_be_symmetric or config.symmetric
         # Sixteen bits have nothing to gain from another scale.
+        if config.quantizer not in ("fixed", "lsq") and bits <= 8:
+            zero = "attention reads its edge" if self.must_be_symmetric else ""
+            zero = zero or ("symmetric is set" if config.symmetric else "")
+            return edge_grid(self.name, config.quantizer, bits, zero=zero)
         return Grid(bits, symmetric, learned=config.quantizer == "lsq" and bits <= 8)
 
     @property
@@ -161,6 +181,7 @@ class Site(nn.Module, ABC):
     def _observe(self, y: Tensor, grad: Tensor | None = None) -> None:
         try:
             self.observer(y, grad)
+            self.output.observe(y)
         except RuntimeError as error:  # NaN or infinity: the op knows what, the site knows where
             raise CalibrationError(f"site {self.name!r}: {error}") from None
 
@@ -177,13 +198,16 @@ class Site(nn.Module, ABC):
             return ""
         if "NaN" in message:
             return "; training diverged in an earlier step: lower the learning rate, or clip gradients"
-        if any(not bool((scale > 0).all()) for scale in self.learned_scales()):
+        if simulated.scale_fell(self):
             return "; a learned scale fell to zero: lower its rate (param_groups(..., scale_lr=))"
         return ""
 
     def integer_of(self, *args: Any) -> Tensor:
         """`integer` on operands of any float dtype."""
-        return self.integer(*(_in_float32(arg) for arg in args))
+        args = tuple(_in_float32(arg) for arg in args)
+        if self.simulated or isinstance(self.output, QuantizerGrid):
+            return simulated.run(self, args)
+        return self.integer(*args)
 
     def grid(self, index: int, edge: Edge) -> tuple[Tensor, Tensor | None, Tensor | None, int, int]:
         """(x, scale, zero_point, quant_min, quant_max) of an operand, the order in which the torch ops take
@@ -213,9 +237,9 @@ class Site(nn.Module, ABC):
         keep_dtypes(fn, super()._apply, recurse)
         return self
 
-    def observers(self) -> dict[str, Observer | ChannelRange]:
+    def observers(self) -> dict[str, Observer | ChannelRange | FirstValues]:
         """All that observe for this site, each of which can `merge` and `reset`, by name."""
-        return {"observer": self.observer}
+        return {"observer": self.observer, **self.output.observers()}
 
     def reset_observers(self) -> None:
         """Forget what was observed."""
@@ -272,9 +296,11 @@ class Site(nn.Module, ABC):
         if self.observer.empty:
             raise CalibrationError(f"site {self.name!r} has observed nothing; calibrate first")
         made.observer = self.observer.seen_by(made._observer_name, made.config)
-        chosen = made.observer.qparams(grid.bits, grid.symmetric)
-        made.output = grid.to(self.output.scale.device)
-        made.output.set(chosen.scale, chosen.zero_point)
+        made.output = grid.to(next(self.output.buffers()).device)
+        try:
+            made.output.adopt(made.output.choose(made.observer, self.output))
+        except CalibrationError as error:
+            raise CalibrationError(f"site {self.name!r}: {error}") from None
         return made
 
     def _copied(self) -> Site:
@@ -285,10 +311,7 @@ class Site(nn.Module, ABC):
             own = getattr(self, kind).items()
             object.__setattr__(made, kind, {name: copy.deepcopy(value) for name, value in own})
         object.__setattr__(made, "_modules", dict(self._modules))
-        made.output = self._new_grid().to(self.output.scale.device)
-        with torch.no_grad():
-            made.output.scale.copy_(self.output.scale)
-            made.output.zero_point.copy_(self.output.zero_point)
+        made.output = self.output.copied()
         return made
 
     def outcomes(self, others: Iterable[Site], *args: Any) -> Iterator[Outcome]:

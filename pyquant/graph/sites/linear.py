@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -15,6 +16,7 @@ from pyquant.config import SiteConfig
 from pyquant.graph.aten import aten, depends_on_inputs, uses
 from pyquant.graph.capture import Captured
 from pyquant.graph.grid import Edge, qparams_of
+from pyquant.graph.quantizers import is_integer_weight, weight_quantizer, weight_scale_of
 from pyquant.graph.sites.base import Match, Site, register
 from pyquant.numerics import (
     GemmConstants,
@@ -25,6 +27,7 @@ from pyquant.numerics import (
     derive_weight_scale,
 )
 from pyquant.observers import WEIGHT_SCALES, absmax_weight_scale
+from pyquant.quantizers import Quantizer
 
 if TYPE_CHECKING:
     from pyquant.graph.lower import Lowering
@@ -44,10 +47,18 @@ class LinearSite(Site):
     def __init__(self, name: str, config: SiteConfig, wide: bool, symmetric: bool) -> None:
         super().__init__(name, config, wide, symmetric)
         self._set_scale(self._new_scale())
+        self.weight_quantizer = self._new_quantizer()
+
+    def _new_quantizer(self) -> Quantizer | None:
+        text = self.config.weight_quantizer
+        known = text in ("fixed", "lsq")
+        return None if known else weight_quantizer(self.name, text, self.config.weight_bits)
 
     def _new_scale(self) -> Tensor | None:
         """Empty until calibration chooses it; absmax that is not learned has no state: it follows the
-        weights."""
+        weights. Neither has what another quantizer keeps."""
+        if self.config.weight_quantizer not in ("fixed", "lsq"):
+            return None
         kept = self.config.weight_observer in WEIGHT_SCALES or self.config.weight_quantizer == "lsq"
         return torch.zeros(0, dtype=torch.float32) if kept else None
 
@@ -84,11 +95,16 @@ class LinearSite(Site):
     def integer(self, x: Edge, weight: Tensor, bias: Tensor | None) -> Tensor:
         """gemm_s8s8 or gemm_s8s4 with weights quantized from the current parameters."""
         config = self.config
+        scale = self.weight_scale
+        if self.weight_quantizer is not None:
+            # Multiples of the scale, which the op recovers as its integers; the gradient is the quantizer's.
+            scale = weight_scale_of(self.weight_quantizer, weight)
+            weight = self.weight_quantizer(weight)
         y: Tensor = torch.ops.pyquant.linear(
             *self.grid(0, x),
             weight,
             bias,
-            self.weight_scale,
+            scale,
             config.weight_bits,
             config.group_size,
             *self.y_grid,
@@ -97,13 +113,38 @@ class LinearSite(Site):
 
     def with_quantized_weights(self, x: Edge, weight: Tensor, bias: Tensor | None) -> Tensor:
         """x w^ + b with w^ = s q, in float."""
+        if self.weight_quantizer is not None:
+            return F.linear(x[0], self.weight_quantizer(weight), bias)
         quantized = torch.ops.pyquant.quantize_weight(
             weight, self.weight_scale, self.config.weight_bits, self.config.group_size
         )
         return F.linear(x[0], quantized, bias)
 
+    def differentiable(self, x: Edge, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Learned scales, and other quantizers, have gradients of their own."""
+        learns = self.weight_quantizer is not None or isinstance(self.weight_scale, nn.Parameter)
+        return self.with_quantized_weights(x, weight, bias) if learns else self.real(x, weight, bias)
+
+    @property
+    def simulate_only(self) -> tuple[tuple[str, str], ...]:
+        """The weights' quantizer too."""
+        quantizer = self.weight_quantizer
+        fits = quantizer is None or is_integer_weight(quantizer)
+        own = () if fits else (("weight_quantizer", self.config.weight_quantizer),)
+        return (*super().simulate_only, *own)
+
     def calibrate_weights(self, *weights: Tensor) -> None:
-        """Choose the scales that stay: those of least squared error, or what learned ones begin with."""
+        """Choose the scales that stay: those of least squared error, or what learned ones begin with; and the
+        parameters of another quantizer, as its paper does unless weight_observer seeks the least error."""
+        quantizer = self.weight_quantizer
+        if quantizer is not None and not quantizer.dynamic:
+            weight = weights[0].detach().to(torch.float32)
+            choose = WEIGHT_SCALES.get(self.config.weight_observer)
+            if choose is None or not is_integer_weight(quantizer) or quantizer.axis is None:
+                quantizer.initialize(weight)
+            else:
+                scale, top = choose(weight, quantizer.bits), quantizer.quant_max
+                quantizer.adopt(quantizer.begin(scale, torch.zeros_like(scale), -top, top))
         if self.weight_scale is not None:
             choose = WEIGHT_SCALES.get(self.config.weight_observer, absmax_weight_scale)
             bits, group_size = self.config.weight_bits, self.config.group_size
@@ -120,7 +161,17 @@ class LinearSite(Site):
         assert isinstance(made, LinearSite)
         if any(getattr(made.config, name) != getattr(self.config, name) for name in _WEIGHT_SETTINGS):
             made._set_scale(made._new_scale())
+            made.weight_quantizer = made._new_quantizer()
+            if made.weight_quantizer is not None:
+                made.weight_quantizer.to(weights[0].device)
             made.calibrate_weights(*weights)
+        return made
+
+    def _copied(self) -> Site:
+        """With a quantizer of its own."""
+        made = super()._copied()
+        assert isinstance(made, LinearSite)
+        made.weight_quantizer = copy.deepcopy(self.weight_quantizer)
         return made
 
     def _load_from_state_dict(self, state: dict[str, Tensor], prefix: str, *args: object) -> None:
@@ -139,12 +190,23 @@ class LinearSite(Site):
         y = to.builder.gemm(x, constants, grid, name=self.name)
         to.put(node, layout.with_rows(y, weight.shape[0]))
 
+    def _quantized(self, weight: Array) -> tuple[Array, Tensor | None]:
+        """Weights as the op takes them, and their scales."""
+        quantizer = self.weight_quantizer
+        if quantizer is None:
+            return weight, self.weight_scale
+        given = torch.from_numpy(weight).to(quantizer.initialized.device, torch.float32)
+        scale = weight_scale_of(quantizer, given)
+        with torch.no_grad():
+            return quantizer(given).cpu().numpy(), scale
+
     def _constants(
         self, weight: Array, bias: Array | None, x_scale: float, y_scale: float
     ) -> GemmConstants | GemmS8S4Constants:
         """Of weight [n, k] and bias [n]; the numbers are those of `torch.ops.pyquant.linear`."""
         bits, group_size = self.config.weight_bits, self.config.group_size
-        chosen = None if self.weight_scale is None else self.weight_scale.detach().cpu().numpy()
+        weight, scales = self._quantized(weight)
+        chosen = None if scales is None else scales.detach().cpu().numpy()
         if group_size > 0:
             groups = derive_group_scale(weight, bias, x_scale, group_size, bits, chosen)
             return derive_gemm_s8s4(weight, bias, groups, x_scale, y_scale, bits, group_size)
