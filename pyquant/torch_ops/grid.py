@@ -207,5 +207,6 @@ def output_gradient(
     masked, total = torch.ops.pyquant.edge_backward_learned(grad, real(), y, *edge)
     per_sample = y.numel() / max(y.shape[0], 1) if y.dim() > 0 else 1
     largest = torch.maximum(edge.zero_point - edge.quant_min, edge.quant_max - edge.zero_point)
-    factor = 1.0 / math.sqrt(max(per_sample, 1.0) * float(largest))
+    # Not read to the host: a compiler cannot trace that, and a device would have to be waited for.
+    factor = 1.0 / (largest.double() * max(per_sample, 1.0)).sqrt()
     return masked, ((total * factor).to(torch.float32), None, None, None)
