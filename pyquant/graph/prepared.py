@@ -18,6 +18,7 @@ from torch import Tensor, fx, nn
 from pyquant.config import QuantConfig
 from pyquant.coverage import Coverage, CoverageRow
 from pyquant.errors import CaptureError
+from pyquant.graph.aten import LABELS
 from pyquant.graph.build import Built, Row
 from pyquant.graph.capture import Captured, Signature
 from pyquant.graph.sites import Site
@@ -26,7 +27,6 @@ from pyquant.graph.watch import ScaleWatch
 
 __all__ = ["LABELS", "Prepared", "make_prepared"]
 
-LABELS = ("labels", "label")
 _EXTRA = "_extra_state"  # torch's name for it
 _COPIED = ("config", "main_input_name")  # what training loops read from a model besides its parameters
 _OWN = ("_code", "_variants", "_graph", "_watch")  # rebuilt after pickling
@@ -168,8 +168,10 @@ class Prepared(nn.Module):
     # -- state, copying and pickling -------------------------------------------------------------------------
 
     def get_extra_state(self) -> Tensor:
-        """The configuration, as a tensor of the state dict."""
-        return to_tensor(self._config)
+        """The configuration, and what `param_groups` keeps, as a tensor of the state dict."""
+        return to_tensor(
+            self._config, {name: site.rates for name, site in self.sites().items() if site.rates}
+        )
 
     def set_extra_state(self, state: Any) -> None:
         """Refuse the state of a model that was prepared with another configuration (or plan).
@@ -179,10 +181,12 @@ class Prepared(nn.Module):
         ValueError
             A site differs (it is named, with its settings), or the state is of a later version.
         """
-        saved = from_tensor(state)["config"]
-        differs = difference(self._config, saved, list(self.sites()))
+        saved, sites = from_tensor(state), self.sites()
+        differs = difference(self._config, saved["config"], list(sites))
         if differs:
             raise ValueError(f"state: the checkpoint is of another configuration: {differs}")
+        for name, site in sites.items():
+            site.rates = saved["rates"].get(name, {})
 
     def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *args: Any) -> None:
         # First of all, before a parameter is touched: torch would set it last.

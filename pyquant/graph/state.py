@@ -8,6 +8,7 @@ because safetensors and many training loops store nothing else.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -21,9 +22,10 @@ FORMAT = 1
 """Of the state dict; a reader knows its own and older ones."""
 
 
-def to_tensor(config: QuantConfig) -> Tensor:
-    """uint8, a JSON text."""
-    text = json.dumps({"format": FORMAT, "config": config.to_dict()}, sort_keys=True)
+def to_tensor(config: QuantConfig, rates: Mapping[str, Mapping[str, int]] | None = None) -> Tensor:
+    """uint8, a JSON text. `rates` are those of `Site`, by site; left out where there are none."""
+    data = {"format": FORMAT, "config": config.to_dict(), **({"rates": rates} if rates else {})}
+    text = json.dumps(data, sort_keys=True)
     return torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8).clone()
 
 
@@ -38,13 +40,14 @@ def from_tensor(tensor: Any) -> dict[str, Any]:
     try:
         data = json.loads(bytes(tensor.cpu().to(torch.uint8).tolist()).decode())
         number, config = data["format"], data["config"]
+        rates = {site: {k: int(v) for k, v in own.items()} for site, own in data.get("rates", {}).items()}
     except (AttributeError, KeyError, TypeError, ValueError, RuntimeError):
         raise ValueError("state: the checkpoint's description of the model cannot be read") from None
     if not isinstance(number, int) or not 1 <= number <= FORMAT:
         raise ValueError(
             f"state: expected a checkpoint of format 1 to {FORMAT}, got {number!r}; update pyquant"
         )
-    return {"format": number, "config": config}
+    return {"format": number, "config": config, "rates": rates}
 
 
 def difference(config: QuantConfig, saved: Any, sites: list[str]) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from pyquant.graph.sites import Site
 from pyquant.graph.watch import learned_scales
 
 __all__ = ["param_groups"]
@@ -35,8 +36,10 @@ def param_groups(
     relative : bool
         Multiply `scale_lr` by the size of a scale, rounded to a power of two: one group a power. Adam and its
         kin move a parameter by about its rate at each step, whatever its gradient, and scales of one model
-        lie between 0.0001 and 1. False is for plain SGD, whose steps LSQ's gradient already fits to the
-        scale: one group.
+        lie between 0.0001 and 1. The size is that at the first call after calibration, and part of the
+        model's state dict: an optimizer that is made for a model that was loaded has the same groups, so that
+        its own state fits. False is for plain SGD, whose steps LSQ's gradient already fits to the scale: one
+        group.
 
     Returns
     -------
@@ -79,12 +82,29 @@ def param_groups(
         {"name": "vectors", "params": vectors, "lr": float(lr), "weight_decay": 0.0},
     ]
     sizes: dict[int | None, list[nn.Parameter]] = {}
-    for name, scale in scales:
-        sizes.setdefault(_exponent(name, scale) if relative else None, []).append(scale)
+    exponents = _exponents(model) if relative else {}
+    for _, scale in scales:
+        sizes.setdefault(exponents.get(id(scale)), []).append(scale)
     for exponent, members in sorted(sizes.items(), key=lambda item: item[0] or 0):
         name, size = ("scales", 1.0) if exponent is None else (f"scales 2^{exponent}", 2.0**exponent)
         groups.append({"name": name, "params": members, "lr": scale_lr * size, "weight_decay": 0.0})
     return [group for group in groups if group["params"]]
+
+
+def _exponents(model: nn.Module) -> dict[int, int]:
+    """Of each learned scale (by id): that of the first call, which the model keeps."""
+    found = {
+        (site, name): (
+            site.rates[name] if name in site.rates else _exponent(f"{site.name}: {name}", scale),
+            scale,
+        )
+        for site in model.modules()
+        if isinstance(site, Site)
+        for name, scale in site.named_parameters()
+    }
+    for (site, name), (exponent, _) in found.items():
+        site.rates[name] = exponent
+    return {id(scale): exponent for exponent, scale in found.values()}
 
 
 def _exponent(name: str, scale: nn.Parameter) -> int:

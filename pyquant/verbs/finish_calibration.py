@@ -58,6 +58,7 @@ def set_scales(op: str, prepared: Prepared) -> None:
         _calibrate_weights(op, prepared)
         for site, q in chosen:
             site.output.set(q.scale, q.zero_point)
+            site.rates = {}
             site.mode = "quantized"
 
 

@@ -22,7 +22,7 @@ from pyquant.qparams import QParams
 if TYPE_CHECKING:
     from pyquant.graph.lower import Lowering
 
-__all__ = ["MODES", "REGISTRY", "Match", "Operand", "Outcome", "Site", "register"]
+__all__ = ["MODES", "REGISTRY", "Match", "Operand", "Outcome", "Rows", "Site", "register"]
 
 MODES = ("float", "observe", "weights", "quantized", "frozen")
 
@@ -53,6 +53,34 @@ class Operand:
     quant_max: int
 
 
+@dataclass(frozen=True)
+class Rows:
+    """Where the samples of a result are that does not have the batch, and nothing else, as its first axis.
+
+    Such are the edges inside `nn.MultiheadAttention`, tokens first; windows; and parameters, which have no
+    batch.
+
+    Parameters
+    ----------
+    first : int
+        Length of the first axis: c for c, -c for c * batch.
+    operand, size : int
+        An argument of the site that tells the batch, -1 if none does, and its elements in one sample.
+    """
+
+    first: int
+    operand: int
+    size: int
+
+    def a_sample(self, args: tuple[Any, ...]) -> float:
+        """Rows of the first axis that are of one sample; a fraction, where the batch lies across."""
+        batch = 1
+        if self.operand >= 0:
+            found = args[self.operand]
+            batch = (found[0] if isinstance(found, tuple) else found).numel() // self.size
+        return -self.first if self.first < 0 else self.first / max(batch, 1)
+
+
 class Site(nn.Module, ABC):
     """One site. Subclasses say what they match, how they compute in float and in integers, and how they
     lower.
@@ -76,6 +104,8 @@ class Site(nn.Module, ABC):
     quantizes_constants: ClassVar[bool] = False  # a constant operand arrives in float
     finite_extras: ClassVar[bool] = True  # weights must be; a mask may hold -inf
     method: ClassVar[str] = ""
+    rows: Rows | None = None  # None: a row of the result is a sample
+    _rows_a_sample: float = 1.0  # in the call that runs
 
     def __init__(self, name: str, config: SiteConfig, wide: bool, symmetric: bool) -> None:
         super().__init__()
@@ -86,6 +116,8 @@ class Site(nn.Module, ABC):
         self.wide, self.must_be_symmetric = wide, symmetric
         self.output = self._new_grid()
         self.observer: Observer = make_observer(self._observer_name, config)
+        # Exponents of the sizes that learned scales had when an optimizer was made for them (`param_groups`).
+        self.rates: dict[str, int] = {}
         # Outputs of the batch that runs, whose gradients an observer needs; None unless there is a loss.
         self.awaiting: list[Tensor] | None = None
 
@@ -178,11 +210,13 @@ class Site(nn.Module, ABC):
         elif "NaN" in message:
             advice = "; training diverged in an earlier step: lower the learning rate, or clip gradients"
         elif any(not bool((scale > 0).all()) for scale in self.learned_scales()):
-            advice = "; a learned scale fell to zero: lower its rate (param_groups(..., scale_lr=))"
+            advice = "; a learned scale fell to zero: lower its rate (pyquant.param_groups, scale_lr=)"
         return f"site {self.name!r}: {message}{advice}"
 
     def integer_of(self, *args: Any) -> Tensor:
         """`integer` on operands of any float dtype."""
+        if self.rows is not None and self.output.scale.requires_grad:
+            self._rows_a_sample = self.rows.a_sample(args)
         return self.integer(*(_in_float32(arg) for arg in args))
 
     def grid(self, index: int, edge: Edge) -> tuple[Tensor, Tensor | None, Tensor | None, int, int]:
@@ -202,7 +236,12 @@ class Site(nn.Module, ABC):
     @property
     def y_grid(self) -> tuple[Tensor, Tensor, int, int]:
         """The output grid, in the order in which the torch ops take it."""
-        return self.output.scale, self.output.zero_point, self.output.quant_min, self.output.quant_max
+        scale = self.output.scale
+        if self.rows is not None and scale.requires_grad and torch.is_grad_enabled():
+            # The ops take a row for a sample (`output_gradient`); the same number, with another gradient.
+            fixed = scale.detach()
+            scale = fixed + (scale - fixed) * self._rows_a_sample**-0.5
+        return scale, self.output.zero_point, self.output.quant_min, self.output.quant_max
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Site:
         keep_dtypes(fn, super()._apply, recurse)
@@ -280,6 +319,7 @@ class Site(nn.Module, ABC):
             own = getattr(self, kind).items()
             object.__setattr__(made, kind, {name: copy.deepcopy(value) for name, value in own})
         object.__setattr__(made, "_modules", dict(self._modules))
+        made.rates = {}
         made.output = self._new_grid().to(self.output.scale.device)
         with torch.no_grad():
             made.output.scale.copy_(self.output.scale)
