@@ -165,6 +165,17 @@ class Prepared(nn.Module):
             if node.op == "call_module":
                 yield node, self.get_submodule(str(node.target))  # type: ignore[misc]
 
+    @property
+    def _ddp_params_and_buffers_to_ignore(self) -> list[str]:
+        """Read by DistributedDataParallel when it is made.
+
+        Observers are reduced explicitly; it would overwrite them with rank 0's. It reduces the gradients of
+        the parameters that want one now, for good: sites remember those that do not.
+        """
+        for site in self.sites().values():
+            site.not_reduced = frozenset(n for n, p in site.named_parameters() if not p.requires_grad)
+        return [name for name, _ in self.named_buffers() if "observer." in name]
+
     # -- state, copying and pickling -------------------------------------------------------------------------
 
     def get_extra_state(self) -> Tensor:
@@ -245,10 +256,6 @@ def make_prepared(original: nn.Module, captured: Captured, built: Built, config:
         if hasattr(original, name) and not hasattr(prepared, name):
             setattr(prepared, name, copy.deepcopy(getattr(original, name)))
     prepared._install(built.graph)
-    # Observers are reduced explicitly; DistributedDataParallel would overwrite them with rank 0's.
-    prepared._ddp_params_and_buffers_to_ignore = [  # type: ignore[assignment]
-        name for name, _ in prepared.named_buffers() if "observer." in name
-    ]
     prepared.train(original.training)
     return prepared
 

@@ -10,6 +10,7 @@ from torch import fx
 from pyquant.errors import CalibrationError
 from pyquant.graph.prepared import Prepared
 from pyquant.graph.values import constant_of
+from pyquant.graph.watch import warn_not_reduced
 from pyquant.verbs.observed import check_prepared
 
 __all__ = ["finish_calibration", "set_scales"]
@@ -60,6 +61,7 @@ def set_scales(op: str, prepared: Prepared) -> None:
             site.output.set(q.scale, q.zero_point)
             site.rates = {}
             site.mode = "quantized"
+    warn_not_reduced(sites.values())
 
 
 def _calibrate_weights(op: str, prepared: Prepared) -> None:

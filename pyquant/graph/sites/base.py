@@ -104,6 +104,7 @@ class Site(nn.Module, ABC):
     quantizes_constants: ClassVar[bool] = False  # a constant operand arrives in float
     finite_extras: ClassVar[bool] = True  # weights must be; a mask may hold -inf
     method: ClassVar[str] = ""
+    not_reduced: frozenset[str] = frozenset()  # parameters that DistributedDataParallel was made without
     rows: Rows | None = None  # None: a row of the result is a sample
     _rows_a_sample: float = 1.0  # in the call that runs
 
