@@ -173,14 +173,15 @@ class Site(nn.Module, ABC):
 
     def forward(self, *args: Any) -> Tensor:
         """Run in the site's mode."""
-        if self.mode == "quantized" or self.mode == "frozen":
+        if self.mode in ("quantized", "frozen", "weights"):
+            run = self.with_quantized_weights if self.mode == "weights" else self.integer_of
             try:
-                return self.integer_of(*args)
+                return run(*args)
             except RuntimeError as error:
                 if type(error) is not RuntimeError:  # out of memory, say
                     raise
                 raise RuntimeError(self._explained(str(error))) from None
-        y = self.with_quantized_weights(*args) if self.mode == "weights" else self.real(*args)
+        y = self.real(*args)
         if self.mode != "observe":
             return y
         if self.observer.needs_gradient and self.awaiting is not None:
@@ -205,12 +206,15 @@ class Site(nn.Module, ABC):
 
     def _explained(self, message: str) -> str:
         """The message of an op, with the site and, in training, what to do."""
-        advice = ""
+        advice, scales = "", [scale.detach() for scale in self.learned_scales()]
         if not torch.is_grad_enabled():
             pass
-        elif "NaN" in message:
-            advice = "; training diverged in an earlier step: lower the learning rate, or clip gradients"
-        elif any(not bool((scale > 0).all()) for scale in self.learned_scales()):
+        elif "NaN" in message or any(bool(scale.isnan().any()) for scale in scales):
+            source = "look at the data; if it is clean, " if self.kind == "quantize" else ""
+            advice = (
+                f"; {source}training diverged in an earlier step: lower the learning rate, or clip gradients"
+            )
+        elif any(not bool((scale > 0).all()) for scale in scales):
             advice = "; a learned scale fell to zero: lower its rate (pyquant.param_groups, scale_lr=)"
         return f"site {self.name!r}: {message}{advice}"
 
