@@ -78,7 +78,9 @@ def error_of(output: Any) -> Tensor:
     return sum((y - torch.randn(y.shape, generator=generator)).square().mean() for y in leaves)  # type: ignore[return-value]
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    "family", [name if name == "vit" else pytest.param(name, marks=pytest.mark.slow) for name in FAMILIES]
+)
 def test_the_engine_runs_what_was_trained(family: str, tmp_path: Path) -> None:
     @EXAMPLES
     @given(config=configurations(family))
