@@ -97,6 +97,20 @@ def test_forward_and_backward_are_one_graph(name: str) -> None:
     torch.compiler.reset()
 
 
+def test_a_graph_for_any_batch_size() -> None:
+    """Its gradients know the batch where the batch is not the first axis."""
+    eager, traced = make("mha"), make("mha")
+    compiled = torch.compile(traced, fullgraph=True, backend="aot_eager", dynamic=True)
+    for size in (5, 3):
+        labels, batch = torch.zeros(size, dtype=torch.long), ZOO["mha"].batch(size, 1)
+        for model, called in ((traced, compiled), (eager, eager)):
+            model.zero_grad()
+            F.cross_entropy(logits_of(called(**batch)), labels).backward()
+        for (key, a), (_, b) in zip(traced.named_parameters(), eager.named_parameters(), strict=True):
+            assert a.grad is None or torch.equal(a.grad, b.grad), key
+    torch.compiler.reset()
+
+
 @pytest.mark.slow
 def test_inductor_trains() -> None:
     """The same bits forward. Sums of gradients have another order: 1e-5 is a hundred roundings."""
