@@ -3,7 +3,7 @@ nodes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from pyquant.graph.capture import Captured
 from pyquant.graph.marks import mark
 
 __all__ = [
+    "LABELS",
     "VIEWS",
     "add_node",
     "argument",
@@ -28,12 +29,15 @@ __all__ = [
     "is_view",
     "kind_of",
     "node_argument",
+    "of_labels",
     "replace",
     "shape_of",
     "uses",
 ]
 
 aten = torch.ops.aten
+
+LABELS = ("labels", "label")  # inputs of training alone
 
 # Operators that only move elements: an edge keeps its grid through them.
 VIEWS: frozenset[Any] = frozenset(
@@ -155,13 +159,16 @@ def base_of(node: fx.Node) -> fx.Node:
     return node
 
 
-def depends_on_inputs(graph: fx.Graph, *, sizes: bool = True) -> set[fx.Node]:
-    """Nodes that depend on a placeholder; with sizes=False a dependence through sym_size alone does not
-    count."""
+def depends_on_inputs(
+    graph: fx.Graph, *, sizes: bool = True, names: Collection[str] | None = None
+) -> set[fx.Node]:
+    """Nodes that depend on a placeholder (one of `names`); with sizes=False a dependence through sym_size
+    alone does not count."""
     found: set[fx.Node] = set()
     for node in graph.nodes:
         if node.op == "placeholder":
-            found.add(node)
+            if names is None or node.target in names:
+                found.add(node)
         elif not sizes and (
             uses(node, aten.sym_size.int)
             or (
@@ -174,6 +181,13 @@ def depends_on_inputs(graph: fx.Graph, *, sizes: bool = True) -> set[fx.Node]:
         elif any(source in found for source in node.all_input_nodes):
             found.add(node)
     return found
+
+
+def of_labels(graph: fx.Graph) -> set[fx.Node]:
+    """Nodes that depend on labels, a loss say: not of inference. None where nothing would be left."""
+    found = depends_on_inputs(graph, sizes=False, names=LABELS)
+    output = next(node for node in graph.nodes if node.op == "output")
+    return set() if all(source in found for source in output.all_input_nodes) else found
 
 
 def evaluate(node: fx.Node, memo: dict[fx.Node, Any], batch: int) -> Any:

@@ -3,6 +3,7 @@ are."""
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -12,14 +13,15 @@ import torch
 from torch import fx, nn
 
 from pyquant.config import QuantConfig, SiteConfig
-from pyquant.graph.aten import base_of, batch_factor, depends_on_inputs, is_float, is_view, kind_of
+from pyquant.graph.aten import base_of, batch_factor, depends_on_inputs, is_float, is_view, kind_of, of_labels
 from pyquant.graph.capture import Captured
-from pyquant.graph.sites import REGISTRY, Match, Operand, QuantizeSite, RequantizeSite, Site
+from pyquant.graph.sites import REGISTRY, Match, Operand, QuantizeSite, RequantizeSite, Rows, Site
 from pyquant.graph.sites.simulated import reason, what_is_on
 
 __all__ = ["Built", "Row", "attribute", "build", "plain_shape"]
 
 Row = tuple[str, str, str, str]  # site, op, kind (integer / folded / view / float / simulated), reason
+_LEFT_OUT = "not part of inference"
 
 
 @dataclass
@@ -59,6 +61,19 @@ def plain_shape(node: fx.Node) -> tuple[int, ...] | None:
     except ValueError:
         return None
     return tuple(int(size) if factor is None else -factor for factor, size in factors)
+
+
+def _rows(new: fx.Node) -> Rows | None:
+    """How the result of a site node lies; None where the first axis is the batch, or none can tell."""
+    shape = new.meta.get("pq_shape")
+    if not shape or shape[0] in (-1, 0) or (shape[0] == 1 and min(shape) > 0):
+        return None
+    for index, argument in enumerate(new.args):
+        value = argument[0] if isinstance(argument, tuple) else argument
+        sizes = (value.meta.get("pq_shape") or ()) if isinstance(value, fx.Node) else ()
+        if any(size < 0 for size in sizes) and 0 not in sizes:
+            return Rows(shape[0], index, math.prod(abs(size) for size in sizes))
+    return Rows(shape[0], -1, 1) if min(shape) > 0 else None
 
 
 def build(
@@ -218,6 +233,7 @@ class _Builder:
         self.raw[node] = self.edges[node] = new
         self.owner[node] = site
         self._keep(node, new)
+        site.rows = _rows(new)
         self._list(site, "integer", read)
 
     def _result(self, node: fx.Node) -> fx.Node:
@@ -277,6 +293,7 @@ class _Builder:
         self._add_site(site)
         self.edges[base] = self._call(site, (self.raw[base],))
         self._keep(base, self.edges[base])
+        site.rows = _rows(self.edges[base])
         self.owner[base] = site
         self._list(site, "folded" if base not in self.dynamic else "integer")
 
@@ -289,6 +306,7 @@ class _Builder:
             self._add_site(site)
             new = self._call(site, ((value, *self._grid(owner)),))
             self._keep(edge, new)
+            site.rows = _rows(new)
             self.narrowed[key] = new, site
             self._list(site, "integer")
         return self.narrowed[key]
@@ -305,14 +323,16 @@ class _Builder:
 
     def _all_rows(self) -> list[Row]:
         rows = list(self.rows)
+        training = of_labels(self.captured.graph)
         for node, why in self.reasons.items():
             if kind_of(node) == "getitem":
                 continue  # the op that gave the tuple is listed
             path = self.captured.paths.get(node.name, "")
-            rows.append((path or node.name, kind_of(node), "float", why))
+            kind = "folded" if node in training else "float"
+            rows.append((path or node.name, kind_of(node), kind, _LEFT_OUT if node in training else why))
         for node in self.captured.graph.nodes:
             path = self.captured.paths.get(node.name, "") or node.name
             if node.op == "call_function" and node in self.dynamic and is_view(node) and is_float(node):
                 rows.append((path, kind_of(node), "view", ""))
-        rows.extend((path, what, "folded", "not part of inference") for path, what in self.captured.removed)
+        rows.extend((path, what, "folded", _LEFT_OUT) for path, what in self.captured.removed)
         return rows

@@ -13,15 +13,14 @@ import torch
 from torch import fx, nn
 from torch.utils.checkpoint import checkpoint
 
+from pyquant.graph.aten import LABELS
 from pyquant.graph.build import attribute
 from pyquant.graph.capture import Signature
 from pyquant.graph.passes import recomputing
 from pyquant.graph.segments import Segment, blocks_of, cut, even_blocks
 from pyquant.graph.sites import Site
 
-__all__ = ["LABELS", "Checkpointed", "Checkpointing"]
-
-LABELS = ("labels", "label")
+__all__ = ["Checkpointed", "Checkpointing"]
 
 _FLAGS = ("preserve_rng_state", "debug", "early_stop")
 _KEYWORDS = ("use_reentrant", *_FLAGS, "determinism_check", "context_fn")

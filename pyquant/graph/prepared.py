@@ -17,9 +17,10 @@ from torch import Tensor, fx, nn
 from pyquant.config import QuantConfig
 from pyquant.coverage import Coverage, CoverageRow
 from pyquant.errors import CalibrationError, CaptureError
+from pyquant.graph.aten import LABELS
 from pyquant.graph.build import Built, Row
 from pyquant.graph.capture import Captured, Signature
-from pyquant.graph.checkpointing import LABELS, Checkpointed
+from pyquant.graph.checkpointing import Checkpointed
 from pyquant.graph.code import (
     compile_graph,
     flatten_graph,
@@ -229,11 +230,24 @@ class Prepared(Checkpointed, nn.Module):
             if node.op == "call_module":
                 yield node, self.get_submodule(str(node.target))  # type: ignore[misc]
 
+    @property
+    def _ddp_params_and_buffers_to_ignore(self) -> list[str]:
+        """Read by DistributedDataParallel when it is made.
+
+        Observers are reduced explicitly; it would overwrite them with rank 0's. It reduces the gradients of
+        the parameters that want one now, for good: sites remember those that do not.
+        """
+        for site in self.sites().values():
+            site.not_reduced = frozenset(n for n, p in site.named_parameters() if not p.requires_grad)
+        return [name for name, _ in self.named_buffers() if "observer." in name]
+
     # -- state, copying and pickling -------------------------------------------------------------------------
 
     def get_extra_state(self) -> Tensor:
-        """The configuration, and whether batch norms are frozen, as a tensor of the state dict."""
-        return to_tensor(self._config, self.norms_frozen)
+        """The configuration, whether batch norms are frozen, and what `param_groups` keeps: a tensor of the
+        state dict."""
+        rates = {name: site.rates for name, site in self.sites().items() if site.rates}
+        return to_tensor(self._config, norms_frozen=self.norms_frozen, rates=rates)
 
     def set_extra_state(self, state: Any) -> None:
         """Refuse the state of a model that was prepared with another configuration (or plan).
@@ -243,10 +257,12 @@ class Prepared(Checkpointed, nn.Module):
         ValueError
             A site differs (it is named, with its settings), or the state is of a later version.
         """
-        saved = from_tensor(state)
-        differs = difference(self._config, saved["config"], list(self.sites()))
+        saved, sites = from_tensor(state), self.sites()
+        differs = difference(self._config, saved["config"], list(sites))
         if differs:
             raise ValueError(f"state: the checkpoint is of another configuration: {differs}")
+        for name, site in sites.items():
+            site.rates = saved["rates"].get(name, {})
         if saved["norms_frozen"] is not None:
             self._norms_frozen = bool(saved["norms_frozen"])
 
@@ -330,10 +346,6 @@ def make_prepared(
         if hasattr(original, name) and not hasattr(prepared, name):
             setattr(prepared, name, copy.deepcopy(getattr(original, name)))
     prepared._install(built.graph, trained or TrainGraphs(None, None))
-    # Observers are reduced explicitly; DistributedDataParallel would overwrite them with rank 0's.
-    prepared._ddp_params_and_buffers_to_ignore = [  # type: ignore[assignment]
-        name for name, _ in prepared.named_buffers() if "observer." in name
-    ]
     prepared.train(original.training)
     return prepared
 

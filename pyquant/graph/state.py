@@ -8,6 +8,7 @@ because safetensors and many training loops store nothing else.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -24,11 +25,27 @@ COUNTS_PASSES = 2
 """The first format with a count of training passes."""
 
 
-def to_tensor(config: QuantConfig, norms_frozen: bool | None = None) -> Tensor:
-    """uint8, a JSON text; `norms_frozen` only of a model whose batch norms can follow their batches."""
-    data = {"format": FORMAT, "config": config.to_dict()}
+def to_tensor(
+    config: QuantConfig,
+    *,
+    norms_frozen: bool | None = None,
+    rates: Mapping[str, Mapping[str, int]] | None = None,
+) -> Tensor:
+    """uint8, a JSON text.
+
+    Parameters
+    ----------
+    config : QuantConfig
+    norms_frozen : bool, optional
+        Only of a model whose batch norms can follow their batches.
+    rates : mapping, optional
+        `Site.rates` by site; left out where there are none.
+    """
+    data: dict[str, Any] = {"format": FORMAT, "config": config.to_dict()}
     if norms_frozen is not None:
         data["norms_frozen"] = norms_frozen
+    if rates:
+        data["rates"] = rates
     text = json.dumps(data, sort_keys=True)
     return torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8).clone()
 
@@ -44,13 +61,14 @@ def from_tensor(tensor: Any) -> dict[str, Any]:
     try:
         data = json.loads(bytes(tensor.cpu().to(torch.uint8).tolist()).decode())
         number, config = data["format"], data["config"]
+        rates = {site: {k: int(v) for k, v in own.items()} for site, own in data.get("rates", {}).items()}
     except (AttributeError, KeyError, TypeError, ValueError, RuntimeError):
         raise ValueError("state: the checkpoint's description of the model cannot be read") from None
     if not isinstance(number, int) or not 1 <= number <= FORMAT:
         raise ValueError(
             f"state: expected a checkpoint of format 1 to {FORMAT}, got {number!r}; update pyquant"
         )
-    return {"format": number, "config": config, "norms_frozen": data.get("norms_frozen")}
+    return {"format": number, "config": config, "rates": rates, "norms_frozen": data.get("norms_frozen")}
 
 
 def difference(config: QuantConfig, saved: Any, sites: list[str]) -> str:

@@ -1,16 +1,16 @@
-"""Learned scales that an optimizer does not know of: said once, when it shows."""
+"""Learned scales that an optimizer, or DistributedDataParallel, does not know of: said when it shows."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import nn
 
 from pyquant.graph.sites import Site
 
-__all__ = ["ScaleWatch", "learned_scales"]
+__all__ = ["ScaleWatch", "learned_scales", "warn_not_reduced"]
 
 
 def learned_scales(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
@@ -19,6 +19,25 @@ def learned_scales(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
         if isinstance(module, Site):
             for name, parameter in module.named_parameters():
                 yield f"{module.name}: {name}", parameter
+
+
+def warn_not_reduced(sites: Iterable[Site]) -> None:
+    """Warn of scales that learn now and did not when DistributedDataParallel was made: ranks would part."""
+    found = [
+        f"{site.name}: {name}"
+        for site in sites
+        for name, parameter in site.named_parameters()
+        if parameter.requires_grad and name in site.not_reduced
+    ]
+    if found:
+        more = f" and {len(found) - 1} more" if len(found) > 1 else ""
+        warnings.warn(
+            f"DistributedDataParallel was made while learned scales did not learn ({found[0]}{more}) and "
+            "will not average their gradients: make it in mode 'quantized' with find_unused_parameters=True, "
+            "and switch modes then; or make it anew after a switch",
+            UserWarning,
+            stacklevel=3,
+        )
 
 
 class ScaleWatch:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
@@ -213,8 +213,6 @@ def scale_gradient(total: Tensor, y: Tensor, edge: Edge) -> GridGradients:
     """The gradients of the four grid arguments, from the sum that `output_gradient` defines."""
     per_sample = y.numel() / max(y.shape[0], 1) if y.dim() > 0 else 1
     largest = torch.maximum(edge.zero_point - edge.quant_min, edge.quant_max - edge.zero_point)
-    if type(largest) is Tensor:
-        factor: Any = 1.0 / math.sqrt(max(per_sample, 1.0) * float(largest))
-    else:  # a compiler traces, and cannot know the number
-        factor = 1.0 / torch.sqrt(max(per_sample, 1.0) * largest.double())
+    # Not read to the host: a compiler cannot trace that, and a device would have to be waited for.
+    factor = 1.0 / (largest.double() * max(per_sample, 1.0)).sqrt()
     return (total * factor).to(torch.float32), None, None, None

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from pyquant.graph.sites import Site
 from pyquant.graph.watch import learned_scales
 from pyquant.quantizers import Quantizer
 
@@ -40,8 +41,10 @@ def param_groups(
         Multiply `scale_lr` by the size of a scale, rounded to a power of two: one group a power. Adam and its
         kin move a parameter by about its rate at each step, whatever its gradient, and scales of one model
         lie between 0.0001 and 1. A quantizer's other parameters say what stands for their size
-        (`Quantizer.sizes`): a logarithm 1, an offset its scale, ends of a range their distance. False is for
-        plain SGD, whose steps LSQ's gradient already fits to the scale: one group.
+        (`Quantizer.sizes`): a logarithm 1, an offset its scale, ends of a range their distance. The size is
+        that at the first call after calibration, and part of the model's state dict: an optimizer that is
+        made for a model that was loaded has the same groups, so that its own state fits. False is for plain
+        SGD, whose steps LSQ's gradient already fits to the scale: one group.
     clip_decay : float
         Weight decay of the clips of ``pact``, which its paper [1]_ asks for, as an L2 penalty, so that
         a clip that began too large comes down. None by default: clips begin with what calibration chose.
@@ -92,17 +95,33 @@ def param_groups(
         {"name": "weights", "params": matrices, "lr": float(lr), "weight_decay": float(weight_decay)},
         {"name": "vectors", "params": vectors, "lr": float(lr), "weight_decay": 0.0},
     ]
-    known = _known_sizes(model) if relative else {}
+    exponents = _exponents(model) if relative else {}
     sizes: dict[tuple[str, int | None], list[nn.Parameter]] = {}
     for name, scale in scales:
         kind = "clips" if clip_decay > 0 and name.endswith(".clip") else "scales"
-        exponent = _exponent(name, scale, known) if relative else None
-        sizes.setdefault((kind, exponent), []).append(scale)
+        sizes.setdefault((kind, exponents.get(id(scale))), []).append(scale)
     for (kind, exponent), members in sorted(sizes.items(), key=lambda item: (item[0][1] or 0, item[0][0])):
         name, size = (kind, 1.0) if exponent is None else (f"{kind} 2^{exponent}", 2.0**exponent)
         decay = float(clip_decay) if kind == "clips" else 0.0
         groups.append({"name": name, "params": members, "lr": scale_lr * size, "weight_decay": decay})
     return [group for group in groups if group["params"]]
+
+
+def _exponents(model: nn.Module) -> dict[int, int]:
+    """Of each learned scale (by id): that of the first call, which the model keeps."""
+    known = _known_sizes(model)
+    found = {
+        (site, name): (
+            site.rates[name] if name in site.rates else _exponent(f"{site.name}: {name}", scale, known),
+            scale,
+        )
+        for site in model.modules()
+        if isinstance(site, Site)
+        for name, scale in site.named_parameters()
+    }
+    for (site, name), (exponent, _) in found.items():
+        site.rates[name] = exponent
+    return {id(scale): exponent for exponent, scale in found.values()}
 
 
 def _known_sizes(model: nn.Module) -> dict[int, float]:

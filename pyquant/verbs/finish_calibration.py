@@ -11,6 +11,7 @@ from pyquant.errors import CalibrationError
 from pyquant.graph.prepared import Prepared
 from pyquant.graph.sites import Site
 from pyquant.graph.values import constant_of
+from pyquant.graph.watch import warn_not_reduced
 from pyquant.quantizers import Quantizer
 from pyquant.verbs.observed import check_prepared
 
@@ -58,7 +59,9 @@ def set_scales(op: str, prepared: Prepared) -> None:
         _calibrate_weights(op, prepared)
         for site, numbers in chosen:
             site.output.adopt(numbers)
+            site.rates = {}
             site.mode = "quantized"
+    warn_not_reduced(sites.values())
 
 
 def _choose(op: str, site: Site) -> Any:

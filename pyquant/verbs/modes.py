@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pyquant.errors import CalibrationError
 from pyquant.graph.prepared import Prepared
 from pyquant.graph.sites import MODES
+from pyquant.graph.watch import warn_not_reduced
 
 __all__ = ["mode", "set_mode"]
 
@@ -32,6 +33,11 @@ def set_mode(prepared: Prepared, mode: str, select: str = "*") -> None:
         No such mode, or no such site.
     CalibrationError
         A site has no scale yet and should compute in integers.
+
+    Warns
+    -----
+    UserWarning
+        Learned scales begin to learn that did not when DistributedDataParallel was made (docs/training.md).
     """
     if mode not in MODES:
         raise ValueError(f"mode: expected one of {', '.join(MODES)}, got {mode!r}")
@@ -43,6 +49,7 @@ def set_mode(prepared: Prepared, mode: str, select: str = "*") -> None:
             raise CalibrationError(f"set_mode: site {missing[0]!r}{more} has no scale yet; calibrate first")
     for site in sites.values():
         site.mode = mode
+    warn_not_reduced(sites.values())
 
 
 @contextmanager

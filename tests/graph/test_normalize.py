@@ -22,6 +22,7 @@ from pyquant.graph.normalize.einsum import einsum_to_matmul
 from pyquant.graph.normalize.elementwise import unify_elementwise
 from pyquant.graph.normalize.patches import patches_to_linear
 from pyquant.graph.normalize.qkv import split_qkv
+from pyquant.graph.normalize.repeated import repeat_last
 from pyquant.graph.normalize.simplify import simplify
 from tests.graph.models import INTEGER_MODELS, SDPA, batch_for, seeded
 
@@ -289,6 +290,38 @@ def test_written_attention(function: Function) -> None:
 def test_what_is_no_attention_stays(function: Function) -> None:
     found = kinds(passed(Call(function), torch.randn(2, 2, 3, 4), simplify, fold_constants, fuse_attention))
     assert "softmax" in found
+
+
+class Query(nn.Module):
+    """A learned query for each sample, projected; tokens first if `turned`."""
+
+    def __init__(self, turned: bool, shape: tuple[int, ...] = (1, 3, 8)) -> None:
+        super().__init__()
+        self.turned = turned
+        self.query, self.q = nn.Parameter(torch.randn(shape)), nn.Linear(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        query = self.query.expand(x.shape[0], 3, 8)
+        query = self.q(query.transpose(0, 1)).transpose(0, 1) if self.turned else self.q(query)
+        return torch.cat([query, x.reshape(-1, 5, 8)], dim=1)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_repeated_parameter_is_projected_once(turned: bool) -> None:
+    x = torch.randn(4, 5, 8)
+    captured = passed(seeded(lambda: Query(turned)), x, simplify, repeat_last)
+    linear = next(n for n in captured.graph.nodes if kind_of(n) == "linear")
+    assert linear.meta["val"].numel() == 3 * 8
+    assert kinds(captured).index("linear") < kinds(captured).index("expand")
+    prepared = pq.quantize(seeded(lambda: Query(turned)), [x], strict=True, progress=False)
+    engine = pq.convert(prepared)
+    for batch in (1, 3):
+        assert pq.compare(prepared, engine, x[:batch]).identical
+
+
+def test_what_is_repeated_within_a_sample_too_stays() -> None:
+    captured = passed(seeded(lambda: Query(False, (1, 1, 8))), torch.randn(4, 5, 8), simplify, repeat_last)
+    assert kinds(captured).index("expand") < kinds(captured).index("linear")
 
 
 def test_split_qkv() -> None:

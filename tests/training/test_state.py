@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from typing import Any
 
 import pytest
@@ -78,3 +80,44 @@ def test_a_state_without_a_description_is_a_missing_key() -> None:
 
 def test_the_description_does_not_depend_on_who_wrote_it() -> None:
     assert torch.equal(to_tensor(pq.QuantConfig()), to_tensor(pq.QuantConfig()))
+
+
+def groups_of(model: pq.Prepared) -> list[tuple[str, list[str]]]:
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    return [(g["name"], [names[id(p)] for p in g["params"]]) for g in pq.param_groups(model, 0.1)]
+
+
+def test_an_optimizer_for_a_loaded_model_has_the_groups_of_the_first() -> None:
+    """Else its state would go to other scales: these have moved past powers of two."""
+    model = prepared()
+    first = groups_of(model)
+    scales = [p for name, p in model.named_parameters() if "scale" in name]
+    with torch.no_grad():
+        for index, scale in enumerate(scales):
+            scale.mul_(2.5 if index % 2 else 0.3)
+    assert groups_of(model) == first
+    other = fresh()
+    other.load_state_dict(model.state_dict())
+    assert groups_of(other) == first
+    assert groups_of(copy.deepcopy(model)) == first
+    assert groups_of(pickle.loads(pickle.dumps(model))) == first
+    without = prepared()
+    with torch.no_grad():
+        for mine, theirs in zip(
+            (p for n, p in without.named_parameters() if "scale" in n), scales, strict=True
+        ):
+            mine.copy_(theirs)
+    assert groups_of(without) != first
+    pq.calibrate(model, [4.0 * X], progress=False)
+    assert groups_of(model) != first
+
+
+def test_a_model_that_no_optimizer_was_made_for_keeps_no_sizes() -> None:
+    model = prepared()
+    assert torch.equal(model.state_dict()["_extra_state"], to_tensor(model.quant_config))
+    pq.param_groups(model, 0.1, relative=False)
+    assert torch.equal(model.state_dict()["_extra_state"], to_tensor(model.quant_config))
+    pq.param_groups(model, 0.1)
+    broken = to_tensor(model.quant_config, {"0": {"weight_scale": "much"}})  # type: ignore[dict-item]
+    with pytest.raises(ValueError, match="cannot be read"):
+        model.load_state_dict({**model.state_dict(), "_extra_state": broken})

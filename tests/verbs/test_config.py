@@ -168,3 +168,9 @@ def test_a_bad_file_is_a_value_error(tmp_path: Path) -> None:
     path.write_text("base: [")
     with pytest.raises(ValueError, match=r"config: .*bad\.yaml"):
         pq.QuantConfig.load(path)
+
+
+def test_gradient_of_the_approximation_is_for_grids_that_ops_know() -> None:
+    with pytest.raises(ValueError, match=r"^gradient: expected float with quantizer 'pact', .* got 'approx"):
+        pq.SiteConfig(quantizer="pact", gradient="approximation")
+    pq.SiteConfig(quantizer="lsq", gradient="approximation")

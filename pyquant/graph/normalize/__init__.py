@@ -18,6 +18,7 @@ from pyquant.graph.normalize.einsum import einsum_to_matmul
 from pyquant.graph.normalize.elementwise import unify_elementwise
 from pyquant.graph.normalize.patches import patches_to_linear
 from pyquant.graph.normalize.qkv import split_qkv
+from pyquant.graph.normalize.repeated import repeat_last
 from pyquant.graph.normalize.simplify import simplify
 
 __all__ = ["PASSES", "normalize"]
@@ -34,6 +35,7 @@ PASSES: tuple[Pass, ...] = (
     write_out_causal,
     drop_open_masks,
     split_qkv,
+    repeat_last,
 )
 
 

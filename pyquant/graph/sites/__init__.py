@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pyquant.graph.sites.arithmetic import AddSite, MeanSite, ScaleSite
 from pyquant.graph.sites.attention import AttentionSite
-from pyquant.graph.sites.base import MODES, REGISTRY, Match, Operand, Outcome, Site
+from pyquant.graph.sites.base import MODES, REGISTRY, Match, Operand, Outcome, Rows, Site
 from pyquant.graph.sites.layer_norm import LayerNormSite
 from pyquant.graph.sites.linear import LinearSite
 from pyquant.graph.sites.movement import ConcatSite, EmbeddingSite, QuantizeSite, RequantizeSite
@@ -26,6 +26,7 @@ __all__ = [
     "Outcome",
     "QuantizeSite",
     "RequantizeSite",
+    "Rows",
     "ScaleSite",
     "Site",
     "SoftmaxSite",

@@ -25,7 +25,7 @@ from pyquant.qparams import QParams
 if TYPE_CHECKING:
     from pyquant.graph.lower import Lowering
 
-__all__ = ["MODES", "REGISTRY", "Match", "Operand", "Outcome", "Site", "register"]
+__all__ = ["MODES", "REGISTRY", "Match", "Operand", "Outcome", "Rows", "Site", "register"]
 
 MODES = ("float", "observe", "weights", "quantized", "frozen")
 
@@ -56,6 +56,34 @@ class Operand:
     quant_max: int
 
 
+@dataclass(frozen=True)
+class Rows:
+    """Where the samples of a result are that does not have the batch, and nothing else, as its first axis.
+
+    Such are the edges inside `nn.MultiheadAttention`, tokens first; windows; and parameters, which have no
+    batch.
+
+    Parameters
+    ----------
+    first : int
+        Length of the first axis: c for c, -c for c * batch.
+    operand, size : int
+        An argument of the site that tells the batch, -1 if none does, and its elements in one sample.
+    """
+
+    first: int
+    operand: int
+    size: int
+
+    def a_sample(self, args: tuple[Any, ...]) -> float:
+        """Rows of the first axis that are of one sample; a fraction, where the batch lies across."""
+        batch = 1
+        if self.operand >= 0:
+            found = args[self.operand]
+            batch = (found[0] if isinstance(found, tuple) else found).numel() // self.size
+        return -self.first if self.first < 0 else self.first / max(batch, 1)
+
+
 class Site(nn.Module, ABC):
     """One site. Subclasses say what they match, how they compute in float and in integers, and how they
     lower.
@@ -83,6 +111,9 @@ class Site(nn.Module, ABC):
     finite_extras: ClassVar[bool] = True  # weights must be; a mask may hold -inf
     method: ClassVar[str] = ""
     simulated: str = ""
+    not_reduced: frozenset[str] = frozenset()  # parameters that DistributedDataParallel was made without
+    rows: Rows | None = None  # None: a row of the result is a sample
+    _rows_a_sample: float = 1.0  # in the call that runs
 
     def __init__(self, name: str, config: SiteConfig, wide: bool, symmetric: bool) -> None:
         super().__init__()
@@ -93,6 +124,8 @@ class Site(nn.Module, ABC):
         self.wide, self.must_be_symmetric = wide, symmetric
         self.output = self._new_grid()
         self.observer: Observer = make_observer(self._observer_name, config)
+        # Exponents of the sizes that learned scales had when an optimizer was made for them (`param_groups`).
+        self.rates: dict[str, int] = {}
         # Outputs of the batch that runs, whose gradients an observer needs; None unless there is a loss.
         self.awaiting: list[Tensor] | None = None
 
@@ -161,14 +194,15 @@ class Site(nn.Module, ABC):
 
     def forward(self, *args: Any) -> Tensor:
         """Run in the site's mode."""
-        if self.mode == "quantized" or self.mode == "frozen":
+        if self.mode in ("quantized", "frozen", "weights"):
+            run = self.with_quantized_weights if self.mode == "weights" else self.integer_of
             try:
-                return self.integer_of(*args)
+                return run(*args)
             except RuntimeError as error:
                 if type(error) is not RuntimeError:  # out of memory, say
                     raise
                 raise SiteError(f"site {self.name!r}: {error}", self._advice(str(error))) from None
-        y = self.with_quantized_weights(*args) if self.mode == "weights" else self.real(*args)
+        y = self.real(*args)
         if self.mode != "observe":
             return y
         if self.observer.needs_gradient and self.awaiting is not None:
@@ -196,16 +230,22 @@ class Site(nn.Module, ABC):
         """What to do about an op's error, in training."""
         if not torch.is_grad_enabled():
             return ""
-        if "NaN" in message:
-            return "; training diverged in an earlier step: lower the learning rate, or clip gradients"
+        if "NaN" in message or any(bool(scale.isnan().any()) for scale in self.learned_scales()):
+            source = "look at the data; if it is clean, " if self.kind == "quantize" else ""
+            return (
+                f"; {source}training diverged in an earlier step: lower the learning rate, or clip gradients"
+            )
         if simulated.scale_fell(self):
-            return "; a learned scale fell to zero: lower its rate (param_groups(..., scale_lr=))"
+            return "; a learned scale fell to zero: lower its rate (pyquant.param_groups, scale_lr=)"
         return ""
 
     def integer_of(self, *args: Any) -> Tensor:
         """`integer` on operands of any float dtype."""
+        of_registry = isinstance(self.output, QuantizerGrid)
+        if self.rows is not None and not of_registry and self.output.scale.requires_grad:
+            self._rows_a_sample = self.rows.a_sample(args)
         args = tuple(_in_float32(arg) for arg in args)
-        if self.simulated or isinstance(self.output, QuantizerGrid):
+        if self.simulated or of_registry:
             return simulated.run(self, args)
         return self.integer(*args)
 
@@ -231,7 +271,12 @@ class Site(nn.Module, ABC):
     @property
     def y_grid(self) -> tuple[Tensor, Tensor, int, int]:
         """The output grid, in the order in which the torch ops take it."""
-        return self.output.scale, self.output.zero_point, self.output.quant_min, self.output.quant_max
+        scale = self.output.scale
+        if self.rows is not None and scale.requires_grad and torch.is_grad_enabled():
+            # The ops take a row for a sample (`output_gradient`); the same number, with another gradient.
+            fixed = scale.detach()
+            scale = fixed + (scale - fixed) * self._rows_a_sample**-0.5
+        return scale, self.output.zero_point, self.output.quant_min, self.output.quant_max
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Site:
         keep_dtypes(fn, super()._apply, recurse)
@@ -311,6 +356,7 @@ class Site(nn.Module, ABC):
             own = getattr(self, kind).items()
             object.__setattr__(made, kind, {name: copy.deepcopy(value) for name, value in own})
         object.__setattr__(made, "_modules", dict(self._modules))
+        made.rates = {}
         made.output = self.output.copied()
         return made
 
