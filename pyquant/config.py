@@ -132,7 +132,7 @@ class SiteConfig:
             object.__setattr__(self, bits, number)
         if self.gradient != "float" and self.quantizer not in ("fixed", "lsq"):
             raise ValueError(
-                f"gradient: expected float with quantizer {self.quantizer!r}, which has a gradient of its own, "
+                f"gradient: expected float with quantizer {self.quantizer!r}, which has its own gradient, "
                 f"got {self.gradient!r}"
             )
         if self.group_size > 0 and self.weight_quantizer not in ("fixed", "lsq"):

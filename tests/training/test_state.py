@@ -118,6 +118,6 @@ def test_a_model_that_no_optimizer_was_made_for_keeps_no_sizes() -> None:
     pq.param_groups(model, 0.1, relative=False)
     assert torch.equal(model.state_dict()["_extra_state"], to_tensor(model.quant_config))
     pq.param_groups(model, 0.1)
-    broken = to_tensor(model.quant_config, {"0": {"weight_scale": "much"}})  # type: ignore[dict-item]
+    broken = to_tensor(model.quant_config, rates={"0": {"weight_scale": "much"}})  # type: ignore[dict-item]
     with pytest.raises(ValueError, match="cannot be read"):
         model.load_state_dict({**model.state_dict(), "_extra_state": broken})
