@@ -243,20 +243,22 @@ static bool one_grid(const pq_exec *exec, const char *op, const pq_fake_args *ar
 
 /* Blocks of one grid, whose sums are added. */
 static pq_status run_one_grid(const pq_exec *exec, const char *op, const pq_fake_args *args,
-                              void (*blocks)(void *, size_t, size_t, int), task *t, double *sum) {
+                              void (*blocks)(void *, size_t, size_t, int), const task *given,
+                              double *sum) {
     pq_fake_tables tables = {0};
-    const size_t items = pq_ceil_div(t->n, PQ_FAKE_BLOCK);
+    const size_t items = pq_ceil_div(given->n, PQ_FAKE_BLOCK);
     double *sums = NULL;
     pq_status status = pq_fake_tables_make(exec, op, args, &tables);
     status = status != PQ_OK ? status : make_sums(exec, op, items, 1, &sums);
     if (status != PQ_OK) {
         return status;
     }
-    t->kernel = pq_kernel_choose(PQ_KERNEL_OP_fake_backward);
-    t->tables = &tables;
-    t->steps = sums;
+    task t = *given;
+    t.kernel = pq_kernel_choose(PQ_KERNEL_OP_fake_backward);
+    t.tables = &tables;
+    t.steps = sums;
     const size_t grain = pq_grain(exec, items, 1, (uint64_t)PQ_FAKE_BLOCK * ELEMENT_PS);
-    status = exec->parallel_for(exec, items, grain, blocks, t);
+    status = exec->parallel_for(exec, items, grain, blocks, &t);
     if (status == PQ_OK) {
         halve(sums, items, 1);
         *sum = sums[0];
