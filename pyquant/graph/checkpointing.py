@@ -69,7 +69,7 @@ class Checkpointed:
     ) -> None:
         """From now on a training pass keeps what enters a block, and runs the block again for its gradient.
 
-        Outputs and gradients are the same to the last bit, for the time of a second forward pass. It takes part in
+        Outputs and gradients are the same to the last bit, at the cost of a second forward. It takes part in
         passes in `train()` with gradients recorded; the ones that run again are neither counted
         (`training_passes`) nor observed. Modes, and `train()`, are those of the first pass, even if they
         changed since; weights must not change before `backward()`, and batch norms that follow their batches
