@@ -123,8 +123,8 @@ def learned(settings: Settings, name: str, size: int, axis: int | None) -> Row:
         return torch.autograd.grad(y, (x, scale, zero), g)
 
     def definition() -> tuple[Tensor, ...]:
-        dx, ds, dz = fake.learned_backward_body(g, x.detach(), scale.detach(), zero.detach(), axis, LOW, HIGH)
-        return dx, ds.float(), dz.float()
+        operands = (x.detach(), scale.detach(), zero.detach())
+        return fake.learned_backward_body(g, *operands, axis, LOW, HIGH, 1.0)
 
     made = start(settings, name, ours, definition, operands=5)
     shape = (1,) if axis is None else (CHANNELS,)

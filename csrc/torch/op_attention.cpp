@@ -111,7 +111,7 @@ Tensor attention(const Tensor &q, const Tensor &q_scale, const Tensor &q_zero_po
             args.mask = mask->const_data_ptr<float>();
         }
     }
-    const Tensor y = empty(q, shape_of(q));
+    const Tensor y = empty(shape_of(q));
     args.y = y.mutable_data_ptr<float>();
     call.check(pq_sim_attention(call.exec(), &args));
     return y;

@@ -10,7 +10,7 @@ Tensor quantize(const Tensor &x, const Tensor &scale, const Tensor &zero_point, 
     Call call(op);
     const Tensor in = contiguous(op, "x", x);
     const pq_affine q = grid(call, op, "", scale, zero_point, quant_min, quant_max);
-    const Tensor y = empty(in, shape_of(in));
+    const Tensor y = empty(shape_of(in));
     pq_quantize_args args = {};
     args.n = static_cast<size_t>(in.numel());
     args.q_type = PQ_S16; /* every grid fits; nothing is stored */
@@ -32,7 +32,7 @@ Tensor requantize(const Tensor &x, const Tensor &x_scale, const Tensor &x_zero_p
     const Tensor in = contiguous(op, "x", x);
     const pq_affine x_q = grid(call, op, "x", x_scale, x_zero_point, x_quant_min, x_quant_max);
     const pq_affine y_q = grid(call, op, "y", y_scale, y_zero_point, y_quant_min, y_quant_max);
-    const Tensor y = empty(in, shape_of(in));
+    const Tensor y = empty(shape_of(in));
     call.check(pq_sim_requantize(call.exec(), static_cast<size_t>(in.numel()),
                                  in.const_data_ptr<float>(), x_q, y_q,
                                  y.mutable_data_ptr<float>()));
@@ -64,7 +64,7 @@ Tensor unary(const Tensor &x, const Tensor &x_scale, const Tensor &x_zero_point,
     const Tensor in = contiguous(op, "x", x);
     const pq_affine x_q = grid(call, op, "x", x_scale, x_zero_point, x_quant_min, x_quant_max);
     const pq_affine y_q = grid(call, op, "y", y_scale, y_zero_point, y_quant_min, y_quant_max);
-    const Tensor y = empty(in, shape_of(in));
+    const Tensor y = empty(shape_of(in));
     call.check(pq_sim_unary(call.exec(), static_cast<size_t>(in.numel()),
                             in.const_data_ptr<float>(), x_q, which, &how, y_q,
                             y.mutable_data_ptr<float>()));
@@ -103,7 +103,7 @@ Tensor add(const Tensor &a, const Tensor &a_scale, const Tensor &a_zero_point, i
     const pq_affine b_q = grid(call, op, "b", b_scale, b_zero_point, b_quant_min, b_quant_max);
     const pq_affine y_q = grid(call, op, "y", y_scale, y_zero_point, y_quant_min, y_quant_max);
     const Shape full = broadcast(shape_of(a), shape_of(b));
-    const Tensor y = empty(a, full);
+    const Tensor y = empty(full);
     const size_t n = static_cast<size_t>(y.numel());
     if (n == 0) {
         return y;
@@ -163,7 +163,7 @@ Tensor mean(const Tensor &x, const Tensor &x_scale, const Tensor &x_zero_point, 
     }
     in = contiguous(op, "x", in);
     const size_t end = begin + inside.size();
-    const Tensor y = empty(in, out);
+    const Tensor y = empty(out);
     call.check(pq_sim_mean(call.exec(), product(in_shape, 0, begin), product(in_shape, begin, end),
                            product(in_shape, end, in_shape.size()), in.const_data_ptr<float>(), x_q,
                            y_q, y.mutable_data_ptr<float>()));

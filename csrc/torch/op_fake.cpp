@@ -26,7 +26,7 @@ Tensor edge_backward(const Tensor &grad, const Tensor &y, const Tensor &scale,
     const Shape shape = shape_of(g);
     const Tensor values = like(op, "y", y, shape);
     const pq_affine edge = grid(call, op, "", scale, zero_point, quant_min, quant_max);
-    const Tensor out = empty(g, shape);
+    const Tensor out = empty(shape);
     call.check(pq_edge_backward(call.exec(), static_cast<size_t>(g.numel()), edge,
                                 g.const_data_ptr<float>(), values.const_data_ptr<float>(),
                                 out.mutable_data_ptr<float>()));
@@ -43,8 +43,8 @@ std::tuple<Tensor, Tensor> edge_backward_learned(const Tensor &grad, const Tenso
     const Shape shape = shape_of(g);
     const Tensor function = like(op, "real", real, shape), values = like(op, "y", y, shape);
     const pq_affine edge = grid(call, op, "", scale, zero_point, quant_min, quant_max);
-    const Tensor out = empty(g, shape);
-    const Tensor sum = torch::stable::new_empty(g, Shape{}, ScalarType::Double);
+    const Tensor out = empty(shape);
+    const Tensor sum = empty(Shape{}, ScalarType::Double);
     call.check(pq_edge_backward_learned(
         call.exec(), static_cast<size_t>(g.numel()), edge, g.const_data_ptr<float>(),
         function.const_data_ptr<float>(), values.const_data_ptr<float>(),
@@ -55,16 +55,15 @@ std::tuple<Tensor, Tensor> edge_backward_learned(const Tensor &grad, const Tenso
 static Tensor table(const char *op, const char *name, const Tensor &x) {
     const Tensor result = contiguous(op, name, x);
     if (shape_of(result) != Shape{256}) {
-        fail(op, std::string("expected ") + name + " of 256 entries, got " +
-                     text(shape_of(result)));
+        fail(op,
+             std::string("expected ") + name + " of 256 entries, got " + text(shape_of(result)));
     }
     return result;
 }
 
-std::tuple<Tensor, Tensor> lookup_backward(const Tensor &grad, const Tensor &x,
-                                           const Tensor &scale, const Tensor &zero_point,
-                                           int64_t quant_min, int64_t quant_max,
-                                           const Tensor &slope,
+std::tuple<Tensor, Tensor> lookup_backward(const Tensor &grad, const Tensor &x, const Tensor &scale,
+                                           const Tensor &zero_point, int64_t quant_min,
+                                           int64_t quant_max, const Tensor &slope,
                                            const std::optional<Tensor> &step) {
     static const char op[] = "lookup_backward";
     Call call(op);
@@ -76,14 +75,13 @@ std::tuple<Tensor, Tensor> lookup_backward(const Tensor &grad, const Tensor &x,
         steps = table(op, "step", *step);
     }
     const pq_affine edge = grid(call, op, "x", scale, zero_point, quant_min, quant_max);
-    const Tensor out = empty(g, shape);
-    const Tensor sum = torch::stable::new_empty(g, Shape{}, ScalarType::Double);
+    const Tensor out = empty(shape);
+    const Tensor sum = empty(Shape{}, ScalarType::Double);
     call.check(pq_lookup_backward(call.exec(), static_cast<size_t>(g.numel()), edge,
                                   slopes.const_data_ptr<float>(),
                                   steps ? steps->const_data_ptr<float>() : nullptr,
                                   g.const_data_ptr<float>(), operand.const_data_ptr<float>(),
-                                  out.mutable_data_ptr<float>(),
-                                  sum.mutable_data_ptr<double>()));
+                                  out.mutable_data_ptr<float>(), sum.mutable_data_ptr<double>()));
     return {out, sum};
 }
 
@@ -177,8 +175,8 @@ class Operand {
             fail(op_, "expected -32768 <= quant_min <= quant_max <= 32767, got " +
                           std::to_string(quant_min) + " and " + std::to_string(quant_max));
         }
-        scale_ = torch::stable::contiguous(scale);
-        const Tensor zeros = torch::stable::contiguous(zero_point);
+        scale_ = make_contiguous(scale);
+        const Tensor zeros = make_contiguous(zero_point);
         for (int64_t i = 0; i < zeros.numel(); i++) {
             if (type == ScalarType::Int) {
                 zeros_.push_back(zeros.const_data_ptr<int32_t>()[i]);
@@ -213,9 +211,8 @@ std::tuple<Tensor, Tensor> fake_quantize(const Tensor &x, const Tensor &scale,
     static const char op[] = "fake_quantize";
     Call call(op);
     const Operand in(op, x, scale, zero_point, axis, quant_min, quant_max, true);
-    const Tensor y = empty(in.x, shape_of(in.x));
-    const Tensor mask =
-        torch::stable::new_empty(in.x, Shape{(in.x.numel() + 7) / 8}, ScalarType::Byte);
+    const Tensor y = empty(shape_of(in.x));
+    const Tensor mask = empty(Shape{(in.x.numel() + 7) / 8}, ScalarType::Byte);
     if (in.args()->channels > 0) {
         call.check(pq_fake_forward(call.exec(), in.args(), in.x.const_data_ptr<float>(),
                                    y.mutable_data_ptr<float>(), mask.mutable_data_ptr<uint8_t>()));
@@ -232,7 +229,7 @@ Tensor fake_quantize_backward(const Tensor &grad, const Tensor &mask) {
         fail(op, "expected mask " + text(bytes) + " of torch.uint8 on cpu, got " +
                      text(shape_of(mask)));
     }
-    const Tensor bits = torch::stable::contiguous(mask), out = empty(g, shape_of(g));
+    const Tensor bits = make_contiguous(mask), out = empty(shape_of(g));
     call.check(pq_fake_backward(call.exec(), static_cast<size_t>(g.numel()),
                                 g.const_data_ptr<float>(), bits.const_data_ptr<uint8_t>(),
                                 out.mutable_data_ptr<float>()));
@@ -246,7 +243,7 @@ Tensor fake_quantize_learned(const Tensor &x, const Tensor &scale, const Tensor 
     Call call(op);
     (void)grad_factor; /* of the backward pass */
     const Operand in(op, x, scale, zero_point, axis, quant_min, quant_max, true);
-    const Tensor y = empty(in.x, shape_of(in.x));
+    const Tensor y = empty(shape_of(in.x));
     if (in.args()->channels > 0) {
         call.check(pq_fake_forward(call.exec(), in.args(), in.x.const_data_ptr<float>(),
                                    y.mutable_data_ptr<float>(), nullptr));
@@ -254,10 +251,33 @@ Tensor fake_quantize_learned(const Tensor &x, const Tensor &scale, const Tensor 
     return in.restore(y);
 }
 
+/* The sum, as `halve` in lanes.py adds. */
+static double halve(std::vector<double> values) {
+    for (size_t count = values.size(); count > 1;) {
+        size_t half = 1;
+        while (2 * half < count) {
+            half *= 2;
+        }
+        for (size_t i = half; i < count; i++) {
+            values[i - half] += values[i];
+        }
+        count = half;
+    }
+    return values.empty() ? 0.0 : values[0];
+}
+
+/* `factor` times the sums, as float32. */
+static Tensor scaled(const Shape &shape, const std::vector<double> &sums, double factor) {
+    const Tensor result = empty(shape);
+    std::transform(sums.begin(), sums.end(), result.mutable_data_ptr<float>(),
+                   [factor](double sum) { return static_cast<float>(factor * sum); });
+    return result;
+}
+
 std::tuple<Tensor, Tensor, Tensor>
 fake_quantize_learned_backward(const Tensor &grad, const Tensor &x, const Tensor &scale,
                                const Tensor &zero_point, std::optional<int64_t> axis,
-                               int64_t quant_min, int64_t quant_max) {
+                               int64_t quant_min, int64_t quant_max, double grad_factor) {
     static const char op[] = "fake_quantize_learned_backward";
     Call call(op);
     const Operand in(op, x, scale, zero_point, axis, quant_min, quant_max, true);
@@ -265,16 +285,18 @@ fake_quantize_learned_backward(const Tensor &grad, const Tensor &x, const Tensor
     if (shape_of(grad) != shape_of(x)) {
         fail(op, "expected grad of shape " + text(shape_of(x)) + ", got " + text(shape_of(grad)));
     }
-    const Tensor g = in_order(op, "grad", grad, in.order), dx = empty(g, shape_of(g));
-    const Tensor ds = torch::stable::new_empty(g, shape_of(scale), ScalarType::Double);
-    const Tensor dz = torch::stable::new_empty(g, shape_of(scale), ScalarType::Double);
+    const Tensor g = in_order(op, "grad", grad, in.order), dx = empty(shape_of(g));
+    std::vector<double> ds(in.args()->channels), dz(in.args()->channels);
     if (in.args()->channels > 0) {
         call.check(pq_fake_learned_backward(call.exec(), in.args(), in.x.const_data_ptr<float>(),
                                             g.const_data_ptr<float>(), dx.mutable_data_ptr<float>(),
-                                            ds.mutable_data_ptr<double>(),
-                                            dz.mutable_data_ptr<double>()));
+                                            ds.data(), dz.data()));
     }
-    return {in.restore(dx), ds, dz};
+    if (zero_point.dim() < scale.dim()) { /* one for all channels */
+        dz = {halve(dz)};
+    }
+    return {in.restore(dx), scaled(shape_of(scale), ds, grad_factor),
+            scaled(shape_of(zero_point), dz, 1.0)};
 }
 
 Tensor fake_quantize_stochastic(const Tensor &x, const Tensor &scale, const Tensor &zero_point,
@@ -283,7 +305,7 @@ Tensor fake_quantize_stochastic(const Tensor &x, const Tensor &scale, const Tens
     static const char op[] = "fake_quantize_stochastic";
     Call call(op);
     const Operand in(op, x, scale, zero_point, axis, quant_min, quant_max, false);
-    const Tensor y = empty(in.x, shape_of(in.x));
+    const Tensor y = empty(shape_of(in.x));
     if (in.args()->channels > 0) {
         call.check(pq_fake_stochastic(call.exec(), in.args(), static_cast<uint64_t>(seed),
                                       in.x.const_data_ptr<float>(), y.mutable_data_ptr<float>()));

@@ -45,7 +45,7 @@ Dense dense(const char *op, const char *name, const Tensor &x) {
     if (sorted.is_contiguous()) {
         return {order, sorted};
     }
-    return {identity(order.size()), torch::stable::contiguous(x)};
+    return {identity(order.size()), make_contiguous(x)};
 }
 
 /* `x` as it lies, the codebook, and the channels in that order of axes. */
@@ -97,7 +97,7 @@ Operands operands(const char *op, const Tensor &x, const Tensor &scale, const Te
 
 Tensor forward(const char *op, const Operands &o, uint8_t *mask) {
     Call call(op);
-    const Tensor y = empty(o.x.data, shape_of(o.x.data));
+    const Tensor y = empty(shape_of(o.x.data));
     call.check(pq_levels_values(call.exec(), &o.args, o.x.data.const_data_ptr<float>(),
                                 y.mutable_data_ptr<float>(), mask));
     return o.x.back(y);
@@ -109,8 +109,7 @@ std::tuple<Tensor, Tensor> fake_levels(const Tensor &x, const Tensor &scale, con
                                        const Tensor &thresholds, std::optional<int64_t> axis) {
     static const char op[] = "fake_levels";
     const Operands o = operands(op, x, scale, levels, thresholds, axis);
-    const Tensor mask = torch::stable::new_empty(o.x.data, Shape{(x.numel() + 7) / 8},
-                                                 std::make_optional(ScalarType::Byte));
+    const Tensor mask = empty(Shape{(x.numel() + 7) / 8}, ScalarType::Byte);
     const Tensor y = forward(op, o, mask.mutable_data_ptr<uint8_t>());
     return {y, mask};
 }
@@ -129,8 +128,8 @@ Tensor fake_levels_backward(const Tensor &grad, const Tensor &mask, const Shape 
         fail(op, "expected mask " + text(Shape{(grad.numel() + 7) / 8}) +
                      " of torch.uint8, contiguous, on cpu, got " + text(shape_of(mask)));
     }
-    const Dense g = {order, torch::stable::contiguous(permute(grad, order))};
-    const Tensor dx = empty(g.data, shape_of(g.data));
+    const Dense g = {order, make_contiguous(permute(grad, order))};
+    const Tensor dx = empty(shape_of(g.data));
     Call call(op);
     call.check(pq_levels_straight(call.exec(), static_cast<size_t>(grad.numel()),
                                   g.data.const_data_ptr<float>(), mask.const_data_ptr<uint8_t>(),
@@ -159,8 +158,8 @@ std::tuple<Tensor, Tensor> fake_levels_learned_backward(const Tensor &grad, cons
     if (shape_of(grad) != shape_of(x)) {
         fail(op, "expected grad " + text(shape_of(x)) + ", got " + text(shape_of(grad)));
     }
-    const Tensor g = torch::stable::contiguous(permute(grad, o.x.order));
-    const Tensor dx = empty(g, shape_of(g)), dscale = empty(g, shape_of(scale));
+    const Tensor g = make_contiguous(permute(grad, o.x.order));
+    const Tensor dx = empty(shape_of(g)), dscale = empty(shape_of(scale));
     std::vector<float> sums(o.args.channels);
     Call call(op);
     call.check(pq_levels_learned(call.exec(), &o.args, grad_factor,

@@ -36,7 +36,7 @@ Tensor linear(const Tensor &x, const Tensor &x_scale, const Tensor &x_zero_point
     const size_t k = static_cast<size_t>(shape.back());
     const size_t rows = product(shape, 0, shape.size() - 1);
     shape.back() = n;
-    const Tensor y = empty(in, shape);
+    const Tensor y = empty(shape);
     call.check(pq_sim_linear(call.exec(), rows, static_cast<size_t>(n), k,
                              in.const_data_ptr<float>(), x_q, w.const_data_ptr<float>(),
                              data_or_null(b), data_or_null(w_scale), static_cast<int>(weight_bits),
@@ -65,12 +65,11 @@ Tensor layer_norm(const Tensor &x, const Tensor &x_scale, const Tensor &x_zero_p
     const auto range = array_of(op, "x_range", x_range, {2, shape.back()});
     const pq_affine x_q = grid(call, op, "x", x_scale, x_zero_point, x_quant_min, x_quant_max);
     const pq_affine y_q = grid(call, op, "y", y_scale, y_zero_point, y_quant_min, y_quant_max);
-    const Tensor y = empty(in, shape);
+    const Tensor y = empty(shape);
     call.check(pq_sim_layernorm(call.exec(), product(shape, 0, shape.size() - 1),
                                 static_cast<size_t>(shape.back()), in.const_data_ptr<float>(), x_q,
-                                data_or_null(gamma), data_or_null(beta), eps, rms,
-                                &chosen, data_or_null(range), y_q,
-                                y.mutable_data_ptr<float>()));
+                                data_or_null(gamma), data_or_null(beta), eps, rms, &chosen,
+                                data_or_null(range), y_q, y.mutable_data_ptr<float>()));
     return y;
 }
 

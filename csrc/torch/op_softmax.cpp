@@ -16,7 +16,7 @@ Tensor softmax(const Tensor &x, const Tensor &x_scale, const Tensor &x_zero_poin
     }
     const pq_affine x_q = grid(call, op, "x", x_scale, x_zero_point, x_quant_min, x_quant_max);
     const pq_affine y_q = grid(call, op, "y", y_scale, y_zero_point, y_quant_min, y_quant_max);
-    const Tensor y = empty(in, shape);
+    const Tensor y = empty(shape);
     call.check(pq_sim_softmax(call.exec(), product(shape, 0, shape.size() - 1),
                               static_cast<size_t>(shape.back()), in.const_data_ptr<float>(), x_q,
                               &which, y_q, y.mutable_data_ptr<float>()));

@@ -51,7 +51,10 @@ class Call {
 
 /* A strided float32 CPU tensor, as it is, or contiguous. */
 const Tensor &checked(const char *op, const char *name, const Tensor &x);
-Tensor contiguous(const char *op, const char *name, const Tensor &x);
+Tensor make_contiguous(const Tensor &x);
+inline Tensor contiguous(const char *op, const char *name, const Tensor &x) {
+    return make_contiguous(checked(op, name, x));
+}
 /* An optional tensor of that shape, contiguous. */
 std::optional<Tensor> array_of(const char *op, const char *name, const std::optional<Tensor> &x,
                                const Shape &shape);
@@ -66,10 +69,11 @@ pq_affine grid(const Call &call, const char *op, const std::string &name, const 
 Shape shape_of(const Tensor &x);
 std::string text(const Shape &shape);
 size_t product(const Shape &shape, size_t begin, size_t end);
-inline Tensor empty(const Tensor &like, const Shape &shape) {
-    return torch::stable::new_empty(like, shape);
-}
-/* Views by the dispatcher: the stable ABI has no wrapper of these two. */
+/* A new contiguous CPU tensor. */
+Tensor empty(const Shape &shape,
+             torch::headeronly::ScalarType type = torch::headeronly::ScalarType::Float);
+/* Views by the dispatcher: the stable ABI has no wrapper of these two. A permutation that leaves
+ * the axes where they are is x itself. */
 Tensor expand(const Tensor &x, const Shape &shape);
 Tensor permute(const Tensor &x, const Shape &order);
 
@@ -130,7 +134,7 @@ Tensor fake_quantize_learned(const Tensor &x, const Tensor &scale, const Tensor 
 std::tuple<Tensor, Tensor, Tensor>
 fake_quantize_learned_backward(const Tensor &grad, const Tensor &x, const Tensor &scale,
                                const Tensor &zero_point, std::optional<int64_t> axis,
-                               int64_t quant_min, int64_t quant_max);
+                               int64_t quant_min, int64_t quant_max, double grad_factor);
 Tensor fake_quantize_stochastic(const Tensor &x, const Tensor &scale, const Tensor &zero_point,
                                 std::optional<int64_t> axis, int64_t quant_min, int64_t quant_max,
                                 int64_t seed);
@@ -140,10 +144,10 @@ std::tuple<Tensor, Tensor> edge_backward_learned(const Tensor &grad, const Tenso
                                                  const Tensor &y, const Tensor &scale,
                                                  const Tensor &zero_point, int64_t quant_min,
                                                  int64_t quant_max);
-std::tuple<Tensor, Tensor> lookup_backward(const Tensor &grad, const Tensor &x,
-                                           const Tensor &scale, const Tensor &zero_point,
-                                           int64_t quant_min, int64_t quant_max,
-                                           const Tensor &slope, const std::optional<Tensor> &step);
+std::tuple<Tensor, Tensor> lookup_backward(const Tensor &grad, const Tensor &x, const Tensor &scale,
+                                           const Tensor &zero_point, int64_t quant_min,
+                                           int64_t quant_max, const Tensor &slope,
+                                           const std::optional<Tensor> &step);
 void observe_minmax(const Tensor &x, const Tensor &minimum, const Tensor &maximum);
 void observe_histogram(const Tensor &x, const Tensor &counts, const Tensor &meta);
 std::tuple<Tensor, Tensor> fake_levels(const Tensor &x, const Tensor &scale, const Tensor &levels,
@@ -152,9 +156,11 @@ Tensor fake_levels_backward(const Tensor &grad, const Tensor &mask, const Shape 
 Tensor fake_levels_learned(const Tensor &x, const Tensor &scale, const Tensor &levels,
                            const Tensor &thresholds, std::optional<int64_t> axis,
                            double grad_factor);
-std::tuple<Tensor, Tensor> fake_levels_learned_backward(
-    const Tensor &grad, const Tensor &x, const Tensor &scale, const Tensor &levels,
-    const Tensor &thresholds, std::optional<int64_t> axis, double grad_factor);
+std::tuple<Tensor, Tensor> fake_levels_learned_backward(const Tensor &grad, const Tensor &x,
+                                                        const Tensor &scale, const Tensor &levels,
+                                                        const Tensor &thresholds,
+                                                        std::optional<int64_t> axis,
+                                                        double grad_factor);
 
 } // namespace pyquant
 

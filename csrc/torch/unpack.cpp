@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <array>
 #include <sstream>
 #include <stdexcept>
@@ -58,8 +59,7 @@ const Tensor &checked(const char *op, const char *name, const Tensor &x) {
     return x;
 }
 
-Tensor contiguous(const char *op, const char *name, const Tensor &x) {
-    checked(op, name, x);
+Tensor make_contiguous(const Tensor &x) {
     return x.is_contiguous() ? x : torch::stable::contiguous(x);
 }
 
@@ -100,6 +100,23 @@ pq_affine grid(const Call &call, const char *op, const std::string &name, const 
     return affine;
 }
 
+/* Not by the dispatcher, which looks an op up by its name: for a small tensor that costs as much as
+ * the op does. */
+Tensor empty(const Shape &shape, ScalarType type) {
+    Shape strides(shape.size());
+    int64_t stride = 1;
+    for (size_t i = shape.size(); i-- > 0;) {
+        strides[i] = stride;
+        stride *= std::max<int64_t>(shape[i], 1);
+    }
+    const auto dtype = torch::stable::detail::to<int32_t>(torch::stable::detail::from(type));
+    AtenTensorHandle made = nullptr;
+    STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(static_cast<int64_t>(shape.size()),
+                                                           shape.data(), strides.data(), dtype,
+                                                           aoti_torch_device_type_cpu(), 0, &made));
+    return Tensor(made);
+}
+
 template <class... Rest>
 static Tensor dispatch(const char *aten_op, const Tensor &x, const Shape &shape, Rest... rest) {
     std::array<StableIValue, 2 + sizeof...(Rest)> stack{torch::stable::detail::from(x),
@@ -115,7 +132,7 @@ Tensor expand(const Tensor &x, const Shape &shape) {
 }
 
 Tensor permute(const Tensor &x, const Shape &order) {
-    return dispatch("aten::permute", x, order);
+    return std::is_sorted(order.begin(), order.end()) ? x : dispatch("aten::permute", x, order);
 }
 
 std::string take(StringHandle handle) {

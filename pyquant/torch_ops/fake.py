@@ -1,8 +1,9 @@
 """``pyquant::fake_quantize``, learned and stochastic: uniform fake-quantization (``fake.h``).
 
 ``scale`` is a scalar, or with `axis` one value a channel; so is ``zero_point``, int32 or, where it is
-learned, float32 (rounded half to even and brought into the range inside the op). A dense `x` of any order
-of axes runs as it lies in memory, and results lie as `x` does; other strides cost one copy.
+learned, float32 (rounded half to even and brought into the range inside the op). ``grad_factor`` scales the
+gradient of ``scale`` alone. A dense `x` of any order of axes runs as it lies in memory, and results lie as
+`x` does; other strides cost one copy.
 """
 
 from __future__ import annotations
@@ -203,20 +204,15 @@ def _learned_fake(x: Tensor, *rest: Any) -> Tensor:
 
 
 def _learned_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    x, scale, zero_point, *ctx.grid, ctx.factor = inputs
+    x, scale, zero_point, *ctx.rest = inputs
     ctx.save_for_backward(x, scale, zero_point)
 
 
 def _learned_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    x, scale, zero_point = ctx.saved_tensors
     with autocast_off(grad):
-        op = torch.ops.pyquant.fake_quantize_learned_backward
-        dx, ds, dz = op(grad, x, scale, zero_point, *ctx.grid)
-        d_scale = (ds * ctx.factor).to(torch.float32) if ctx.needs_input_grad[1] else None
-        d_zero = None
-        if ctx.needs_input_grad[2]:
-            d_zero = (dz if zero_point.dim() == scale.dim() else dz.sum()).to(torch.float32)
-    return (dx if ctx.needs_input_grad[0] else None), d_scale, d_zero, None, None, None, None
+        found = torch.ops.pyquant.fake_quantize_learned_backward(grad, *ctx.saved_tensors, *ctx.rest)
+    wanted = zip(found, ctx.needs_input_grad, strict=False)
+    return (*(d if asked else None for d, asked in wanted), None, None, None, None)
 
 
 define(
@@ -257,6 +253,7 @@ def learned_backward_body(
     axis: int | None,
     quant_min: int,
     quant_max: int,
+    grad_factor: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
     layout = _check_gradient(grad, x, scale, zero_point, axis, quant_min, quant_max)
     op = "fake_quantize_learned_backward"
@@ -264,20 +261,25 @@ def learned_backward_body(
     g, v = layout.to_memory(grad), s.x / s.scale
     inside = torch.logical_and(v > s.low, v < s.high)
     steps = round_to_integer(torch.clamp(v, s.low, s.high)) - torch.where(inside, v, 0.0)
-    ds = _sum_channels(g * steps).reshape(scale.shape)
-    dz = 0.0 - scale.double() * _sum_channels(torch.where(inside, 0.0, g)).reshape(scale.shape)
-    return layout.from_memory(torch.where(inside, g, 0.0)), ds, dz
+    ds = _sum_channels(g * steps)
+    dz = 0.0 - scale.double().reshape(-1) * _sum_channels(torch.where(inside, 0.0, g))
+    if zero_point.dim() < scale.dim():
+        dz = halve(dz) if dz.numel() > 0 else dz.new_zeros(())
+    d_scale = (grad_factor * ds).to(torch.float32).reshape(scale.shape)
+    d_zero = dz.to(torch.float32).reshape(zero_point.shape)
+    return layout.from_memory(torch.where(inside, g, 0.0)), d_scale, d_zero
 
 
-def _learned_backward_fake(grad: Tensor, x: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor]:
-    layout = _check_gradient(grad, x, *rest)
-    sums = [x.new_empty(rest[0].shape, dtype=torch.float64) for _ in range(2)]
-    return layout.empty_like(x), sums[0], sums[1]
+def _learned_backward_fake(
+    grad: Tensor, x: Tensor, scale: Tensor, zero_point: Tensor, *rest: Any
+) -> tuple[Tensor, Tensor, Tensor]:
+    layout = _check_gradient(grad, x, scale, zero_point, *rest[:-1])
+    return layout.empty_like(x), x.new_empty(scale.shape), x.new_empty(zero_point.shape)
 
 
 define(
     "fake_quantize_learned_backward(Tensor grad, Tensor x, Tensor scale, Tensor zero_point, int? axis, "
-    "int quant_min, int quant_max) -> (Tensor, Tensor, Tensor)",
+    "int quant_min, int quant_max, float grad_factor) -> (Tensor, Tensor, Tensor)",
     learned_backward_body,
     _learned_backward_fake,
 )

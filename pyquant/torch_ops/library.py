@@ -7,8 +7,8 @@ build without the shim, runs the body (``CompositeExplicitAutograd``). Both give
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -39,20 +39,53 @@ def define(
     fake : callable
         Shapes and dtypes only; it makes the same checks of metadata as the body.
     setup_context, backward : callable, optional
-        As :func:`torch.library.register_autograd` takes them. Without them the op is invisible to
+        As :func:`torch.library.register_autograd` takes them, for an op whose arguments are all positional.
+        Without them the op is invisible to
         autograd (observers mutate their state and return nothing).
     """
     name = schema[: schema.index("(")]
     LIBRARY.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
     LIBRARY.impl(name, body, "CompositeExplicitAutograd")
     torch.library.register_fake(f"pyquant::{name}", fake, lib=LIBRARY)
-    if backward is not None:
-        torch.library.register_autograd(
-            f"pyquant::{name}", backward, setup_context=setup_context, lib=LIBRARY
-        )
+    if setup_context is not None and backward is not None:
+        LIBRARY.impl(name, _autograd(name, setup_context, backward), "Autograd", with_keyset=True)
     else:
         LIBRARY.impl(name, torch.library.fallthrough_kernel, "Autograd")
     _switch_autocast_off(name)
+
+
+def _autograd(name: str, setup_context: Callable[..., None], backward: Callable[..., Any]) -> Any:
+    """The kernel of the key Autograd: a node of the graph where an operand asks for its gradient.
+
+    What :func:`torch.library.register_autograd` makes, without keyword-only arguments and lists of tensors
+    (our schemas have none): those cost more than a kernel's pass over 100,000 elements.
+    """
+    op = getattr(torch.ops.pyquant, name).default
+    defaults = tuple(argument.default_value for argument in op._schema.arguments)
+    below, after = torch._C._AutoDispatchBelowAutograd, torch._C._after_autograd_keyset
+
+    def forward(ctx: Any, *args: Any) -> Any:
+        *operands, keys = args
+        with below():
+            result = op.redispatch(keys & after, *operands)
+            # The dispatcher leaves out arguments that are equal to their defaults.
+            setup_context(ctx, (*operands, *defaults[len(operands) :]), result)
+        return result
+
+    def formula(ctx: Any, *grads: Any) -> tuple[Any, ...]:
+        found = backward(ctx, *grads)
+        return (*found, None) if isinstance(found, tuple) else (found, None)
+
+    methods = {"forward": staticmethod(forward), "backward": staticmethod(formula)}
+    node: Any = type(f"pyquant_{name}", (torch.autograd.Function,), methods)
+
+    def kernel(keys: Any, *args: Any) -> Any:
+        if torch.is_grad_enabled() and torch._C._any_requires_grad(*args):
+            return node.apply(*args, keys)
+        with below():
+            return op.redispatch(keys & after, *args)
+
+    return kernel
 
 
 def _switch_autocast_off(name: str) -> None:
@@ -73,8 +106,9 @@ def _switch_autocast_off(name: str) -> None:
         LIBRARY.impl(name, rule, key)
 
 
-@contextmanager
-def autocast_off(like: torch.Tensor) -> Iterator[None]:
+def autocast_off(like: torch.Tensor) -> AbstractContextManager[Any]:
     """No autocast on the device of `like`: backward formulas run in float32 wherever they are called."""
-    with torch.autocast(device_type=like.device.type, enabled=False):
-        yield
+    kind = like.device.type
+    if torch.is_autocast_enabled(kind):
+        return torch.autocast(device_type=kind, enabled=False)
+    return nullcontext()

@@ -40,8 +40,8 @@ def weight_gradients(
     w, g = (torch.nn.functional.pad(x, padding).reshape(-1, size) for x in (weight, grad))
     limit = 2 ** (bits - 1) - 1
     centre = torch.zeros((), dtype=torch.int32, device=weight.device)
-    masked, total, _ = torch.ops.pyquant.fake_quantize_learned_backward(
-        g, w, scale.reshape(-1), centre, 0, -limit, limit
-    )
     factor = 1.0 / math.sqrt(min(size, k) * limit)
-    return masked.reshape(n, -1)[:, :k], (total * factor).to(torch.float32).reshape(scale.shape)
+    masked, d_scale, _ = torch.ops.pyquant.fake_quantize_learned_backward(
+        g, w, scale.reshape(-1), centre, 0, -limit, limit, factor
+    )
+    return masked.reshape(n, -1)[:, :k], d_scale.reshape(scale.shape)

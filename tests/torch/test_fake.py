@@ -108,7 +108,7 @@ def test_shim_equals_pure_torch(shape: tuple[int, ...], axis: int | None, levels
             calls = [
                 ("fake_quantize", fake.body, call),
                 ("fake_quantize_learned", fake.learned_body, (*call, 1.0)),
-                ("fake_quantize_learned_backward", fake.learned_backward_body, (grad, *call)),
+                ("fake_quantize_learned_backward", fake.learned_backward_body, (grad, *call, 0.3)),
                 ("fake_quantize_stochastic", fake.stochastic_body, (*call, -77)),
             ]
             for name, function, values in calls:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import pyquant.graph.marks  # noqa: F401  registers an op
 from pyquant.torch_ops import new_histogram, new_minmax
 
 from .cases import grid, op
@@ -42,7 +43,7 @@ def calls() -> dict[str, tuple[Any, ...]]:
         "fake_quantize": (leaf(3, 4), *X[:2], None, *X[2:]),
         "fake_quantize_backward": (leaf(3, 4), torch.tensor([5, 200], dtype=torch.uint8)),
         "fake_quantize_learned": (leaf(3, 4), *LEARNED, 0.1),
-        "fake_quantize_learned_backward": (leaf(3, 4).detach(), leaf(3, 4).detach(), *WITHOUT_GRADIENT),
+        "fake_quantize_learned_backward": (leaf(3, 4).detach(), leaf(3, 4).detach(), *WITHOUT_GRADIENT, 0.1),
         "fake_quantize_stochastic": (leaf(3, 4), *X[:2], None, *X[2:], 5),
         "edge_backward": (leaf(3, 4), leaf(3, 4).detach(), *X),
         "lookup_backward": (leaf(3, 4), leaf(3, 4).detach(), *X, leaf(256).detach(), leaf(256).detach()),
