@@ -72,6 +72,37 @@ def nanoseconds(row: Row) -> float | None:
     return float(1e9 * row["candidates"]["pyquant"]["seconds"]["median"] / row["work"])
 
 
+def over(name: str, candidate: str) -> Callable[[Row], float | None]:
+    """Time of a candidate of ours over that of `name`."""
+
+    def figure(row: Row) -> float | None:
+        ratios = {"pyquant": 1.0} | {each: found["median"] for each, found in row["ratios"].items()}
+        return float(ratios[candidate] / ratios[name]) if {name, candidate} <= set(ratios) else None
+
+    return figure
+
+
+def _training() -> Iterator[tuple[str, str, str, float, Callable[[Row], float | None], bool]]:
+    """Workload, rows, what, asked, figure, whether it is an upper end: the same for any instruction set."""
+    torch = faster_than("torch float32")
+    for rows in ("forward *", "straight-through backward *"):
+        yield "fake", rows, "share of a copy into a reused buffer", 1 / 1.3, of_limit, False
+        yield "fake", f"{rows}x256", "times torch", 20.0, torch, False
+        yield "fake", f"{rows}x16384", "times torch", 8.0, torch, False
+    yield "fake", "learned* *x256", "times torch", 12.0, torch, False
+    yield "fake", "learned* *x16384", "times torch", 6.0, torch, False
+    for workload, rows, asked in (
+        ("elementwise", "quantize 20480x*", 0.25),
+        ("observe", "min-max 512x16384", 0.12),
+        ("observe", "histogram * 512x16384", 0.8),
+        ("metrics", "SQNR float32 *x131072", 0.45),
+    ):
+        yield workload, rows, "ns an element", asked, nanoseconds, True
+    for candidate in ("pyquant", "pyquant, W8A8-lsq", "pyquant, W4A8-lsq"):
+        what = f"{candidate.removeprefix('pyquant, ').replace('pyquant', 'W8A8')}: times a float step"
+        yield "qat", "step", what, 1.35, over("torch float32", candidate), True
+
+
 def _table() -> Iterator[Goal]:
     torch, one = faster_than("torch float32"), faster_than("pyquant, 1 thread")
     table8 = faster_than("torch float32", ours="pyquant, table8")
@@ -117,6 +148,8 @@ def _table() -> Iterator[Goal]:
             yield goal("vit", "batch 1", "times ONNX Runtime INT8", 1.1, faster_than(*ORT))
         yield goal("vit", "batch 1", "two threads against one", 1.8, one, threads=2)
         yield goal("vit", "batch 8", "two threads against one", 1.9, one, threads=2)
+        for workload, rows, what, asked, figure, at_most in _training():
+            yield goal(workload, rows, what, asked, figure, at_most=at_most)
 
 
 GOALS = tuple(_table())

@@ -46,8 +46,9 @@ def markdown(documents: Sequence[Document], pictures: Sequence[str] = ()) -> str
             continue
         parts.append(_machine(here))
         parts += [f"![Roofline, {isa}]({name})\n" for name in pictures if name == f"roofline-{isa}.png"]
+        several = len({d["machine"]["cpu"] for d in here}) > 1
         for document in sorted(here, key=lambda d: (_order(d["workload"]), d["threads"])):
-            parts.append(_section(document))
+            parts.append(_section(document, several))
         parts.append(_goals(here))
     return "\n".join(part for part in parts if part)
 
@@ -69,9 +70,11 @@ def _machine(documents: Sequence[Document]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _section(document: Document) -> str:
+def _section(document: Document, name_cpu: bool) -> str:
     threads = document["threads"]
     title = f"### {document['title']}; {threads} thread{'s' if threads > 1 else ''}\n"
+    if name_cpu:
+        title += f"\nMeasured on {document['machine']['cpu']}.\n"
     rows = document["rows"]
     if not rows:
         return title + "\nNo rows.\n"

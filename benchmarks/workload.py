@@ -39,6 +39,7 @@ WORKLOADS = (
     "attention_online",
     "elementwise",
     "metrics",
+    "observe",
     "fake",
     "qat",
     "vit",

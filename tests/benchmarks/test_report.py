@@ -67,6 +67,30 @@ def test_goals_name_hits_and_misses() -> None:
     assert "| elementwise | layer norm 197x384 | ns an element | ≤ 0.40 | 0.20 | 1 of 1 |" in page
 
 
+def test_goals_of_training() -> None:
+    learned = {"torch float32": 0.8, "pyquant, W8A8-lsq": 1.2}
+    step = row("step", 1e9, 1e6, 0.3, learned, limit=None)
+    forward = row("forward 512x256", 131072, 1e6, 2e-5, {"torch float32": 25.0}, limit=("copy", 0.7))
+    documents = [document("qat", [step]), document("fake", [forward])]
+    found = {o.goal.what: (round(o.value, 3), o.reached) for o in goals.outcomes(documents)}
+    assert found == {
+        "W8A8: times a float step": (1.25, True),
+        "W8A8-lsq: times a float step": (1.5, False),
+        "share of a copy into a reused buffer": (0.7, False),  # 1.43 times as long
+        "times torch": (25.0, True),
+    }
+
+
+def test_sections_name_their_cpu_where_there_are_several() -> None:
+    other = document("elementwise", [])
+    other["machine"] = {**other["machine"], "cpu": "Another CPU"}
+    assert "Measured on" not in report.markdown([GEMM, ELEMENTWISE])
+    lines = report.markdown([GEMM, other]).splitlines()
+    at = lines.index("### title of gemm; 1 thread")
+    assert lines[at + 2] == "Measured on Some CPU (cpu family 1)."
+    assert "Measured on Another CPU." in lines
+
+
 def test_every_goal_can_be_met_by_some_row() -> None:
     """A goal whose pattern matches no row of its workload would be silently skipped."""
     import fnmatch
