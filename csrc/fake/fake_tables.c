@@ -94,14 +94,17 @@ pq_status pq_fake_tables_make(const pq_exec *exec, const char *op, const pq_fake
     float *const scale = to, *const reciprocal = to + entries, *const low = to + 2 * entries,
                  *const high = to + 3 * entries;
     bool near = true;
-    for (size_t e = 0; e < entries; e++) {
-        const size_t channel = e / repeat;
-        const int32_t zero = zero_of(args, channel);
-        scale[e] = args->scale[channel];
-        reciprocal[e] = 1.0f / scale[e];
-        low[e] = (float)(args->quant_min - zero);
-        high[e] = (float)(args->quant_max - zero);
-        near = near && absolute(low[e]) <= 256.0f && absolute(high[e]) <= 256.0f;
+    for (size_t c = 0, e = 0; c < args->channels; c++) {
+        const int32_t zero = zero_of(args, c);
+        const float step = args->scale[c], inverse = 1.0f / step;
+        const float least = (float)(args->quant_min - zero), most = (float)(args->quant_max - zero);
+        near = near && absolute(least) <= 256.0f && absolute(most) <= 256.0f;
+        for (size_t last = e + repeat; e < last; e++) {
+            scale[e] = step;
+            reciprocal[e] = inverse;
+            low[e] = least;
+            high[e] = most;
+        }
     }
     tables->grid = (pq_fake_grid){scale, reciprocal, low, high, by_row ? 1 : 0, near};
     return PQ_OK;

@@ -176,23 +176,16 @@ class Operand {
                           std::to_string(quant_min) + " and " + std::to_string(quant_max));
         }
         scale_ = make_contiguous(scale);
-        const Tensor zeros = make_contiguous(zero_point);
-        for (int64_t i = 0; i < zeros.numel(); i++) {
-            if (type == ScalarType::Int) {
-                zeros_.push_back(zeros.const_data_ptr<int32_t>()[i]);
-                continue;
-            }
-            const float value = zeros.const_data_ptr<float>()[i];
-            if (std::isnan(value)) {
-                fail(op_, "expected quant_min <= zero_point <= quant_max, got nan");
-            }
-            const float low = static_cast<float>(quant_min), high = static_cast<float>(quant_max);
-            zeros_.push_back(
-                static_cast<int32_t>(std::min(std::max(std::nearbyint(value), low), high)));
-        }
+        zero_ = make_contiguous(zero_point);
         args_.scale = scale_->const_data_ptr<float>();
-        args_.zero_point = zeros_.data();
-        args_.zero_points = zeros_.size();
+        args_.zero_points = static_cast<size_t>(zero_->numel());
+        if (type == ScalarType::Int) {
+            args_.zero_point = zero_->const_data_ptr<int32_t>();
+        } else {
+            round_zeros(zero_->const_data_ptr<float>(), static_cast<float>(quant_min),
+                        static_cast<float>(quant_max));
+            args_.zero_point = zeros_.data();
+        }
         args_.quant_min = static_cast<int32_t>(quant_min);
         args_.quant_max = static_cast<int32_t>(quant_max);
         if (args_.n == 0) { /* of any shape */
@@ -200,7 +193,19 @@ class Operand {
         }
     }
 
-    std::optional<Tensor> scale_;
+    /* Learned ones are any floats. */
+    void round_zeros(const float *values, float low, float high) {
+        zeros_.reserve(args_.zero_points);
+        for (size_t i = 0; i < args_.zero_points; i++) {
+            if (std::isnan(values[i])) {
+                fail(op_, "expected quant_min <= zero_point <= quant_max, got nan");
+            }
+            const float rounded = std::nearbyint(values[i]);
+            zeros_.push_back(static_cast<int32_t>(std::min(std::max(rounded, low), high)));
+        }
+    }
+
+    std::optional<Tensor> scale_, zero_;
     std::vector<int32_t> zeros_;
     pq_fake_args args_;
 };
