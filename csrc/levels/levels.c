@@ -12,7 +12,7 @@
 #include "levels/levels_kernel.h"
 
 /* Groups; a codebook in registers, with three gathers, and a pass over memory. */
-enum { GROUP = 64, REGISTERS_PS = 500, CELLS_PS = 3000, STRAIGHT_PS = 300 };
+enum { GROUP = 64, REGISTERS_PS = 500, CELLS_PS = 3000 };
 /* Fewer elements than this do not pay for cells: halving one by one costs some 5 ns each. */
 enum { LEAST_FOR_CELLS = 2048 };
 
@@ -145,42 +145,4 @@ pq_status pq_levels_codes(const pq_exec *exec, const pq_levels_args *args, const
     }
     task t = {.args = args, .x = x, .codes = codes};
     return status != PQ_OK ? status : run(exec, op, &t);
-}
-
-typedef struct straight_task {
-    const struct pq_levels_kernel *kernel;
-    size_t n;
-    const float *g;
-    const uint8_t *mask;
-    float *dx;
-} straight_task;
-
-static void straight_range(void *pointer, size_t begin, size_t end, int slot) {
-    const straight_task *t = pointer;
-    (void)slot;
-    const size_t last = pq_min_size(end * GROUP, t->n);
-    t->kernel->straight(begin * GROUP, last, t->g, t->mask, t->dx);
-}
-
-pq_status pq_levels_straight(const pq_exec *exec, size_t n, const float *g, const uint8_t *mask,
-                             float *dx) {
-    static const char op[] = "levels_straight";
-    if (n > PTRDIFF_MAX / sizeof(float)) {
-        return pq_fail(exec, PQ_ERR_OVERFLOW, "%s: n = %zu is too large", op, n);
-    }
-    if (n == 0) {
-        return PQ_OK;
-    }
-    if (g == NULL || mask == NULL || dx == NULL || (uintptr_t)g % sizeof *g != 0 ||
-        (uintptr_t)dx % sizeof *dx != 0) {
-        return pq_fail(exec, PQ_ERR_VALUE, "%s: expected g, mask and dx, aligned", op);
-    }
-    if ((g != dx && pq_overlaps(g, n * sizeof *g, dx, n * sizeof *dx)) ||
-        pq_overlaps(mask, pq_ceil_div(n, 8), dx, n * sizeof *dx)) {
-        return pq_fail(exec, PQ_ERR_VALUE, "%s: dx overlaps g or mask", op);
-    }
-    straight_task t = {pq_kernel_choose(PQ_KERNEL_OP_levels), n, g, mask, dx};
-    const size_t groups = pq_ceil_div(n, GROUP);
-    const size_t grain = pq_grain(exec, groups, 1, (uint64_t)STRAIGHT_PS * GROUP);
-    return exec->parallel_for(exec, groups, grain, straight_range, &t);
 }

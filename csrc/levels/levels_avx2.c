@@ -141,17 +141,6 @@ static bool codes(const pq_levels_book *book, size_t begin, size_t end, const fl
     return nan || _mm256_movemask_ps(unordered) != 0;
 }
 
-static void straight(size_t begin, size_t end, const float *g, const uint8_t *mask, float *dx) {
-    const __m256i bit = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
-    size_t i = begin;
-    for (; i + LANES <= end; i += LANES) {
-        const __m256i bits = _mm256_and_si256(_mm256_set1_epi32(mask[i / 8]), bit);
-        const __m256 in = _mm256_castsi256_ps(_mm256_cmpeq_epi32(bits, bit));
-        _mm256_storeu_ps(dx + i, _mm256_and_ps(_mm256_loadu_ps(g + i), in));
-    }
-    pq_level_straight(i, end, g, mask, dx);
-}
-
 /* The terms of 8 elements. */
 INLINE __m256 terms(const tables *t, search by, __m256 v, __m256 g, float *dx) {
     const __m256 in = inside(t, v), below = _mm256_cmp_ps(v, t->low, _CMP_LT_OQ);
@@ -225,6 +214,5 @@ static bool learned_row(const pq_levels_book *book, size_t n, const float *x, co
 const struct pq_levels_kernel pq_levels_avx2 = {.in_registers = IN_REGISTERS,
                                                 .values = values,
                                                 .codes = codes,
-                                                .straight = straight,
                                                 .learned_run = learned_run,
                                                 .learned_row = learned_row};

@@ -127,16 +127,6 @@ static bool codes(const pq_levels_book *book, size_t begin, size_t end, const fl
     return nan || unordered != 0;
 }
 
-static void straight(size_t begin, size_t end, const float *g, const uint8_t *mask, float *dx) {
-    size_t i = begin;
-    for (; i + LANES <= end; i += LANES) {
-        __mmask16 bits;
-        memcpy(&bits, mask + i / 8, sizeof bits);
-        _mm512_storeu_ps(dx + i, _mm512_maskz_loadu_ps(bits, g + i));
-    }
-    pq_level_straight(i, end, g, mask, dx);
-}
-
 /* The terms of 16 elements; dx is stored under the mask `live`. */
 INLINE __m512 terms(const tables *t, search by, __m512 v, __m512 g, __mmask16 live, float *dx) {
     const __mmask16 in = inside(t, v), below = _mm512_cmp_ps_mask(v, t->low, _CMP_LT_OQ);
@@ -197,6 +187,5 @@ static bool learned_row(const pq_levels_book *book, size_t n, const float *x, co
 const struct pq_levels_kernel pq_levels_avx512 = {.in_registers = IN_REGISTERS,
                                                   .values = values,
                                                   .codes = codes,
-                                                  .straight = straight,
                                                   .learned_run = learned_run,
                                                   .learned_row = learned_row};

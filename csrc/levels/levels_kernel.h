@@ -36,8 +36,6 @@ struct pq_levels_kernel {
                    const float *scale, size_t step, float *x_hat, uint8_t *mask);
     bool (*codes)(const pq_levels_book *book, size_t begin, size_t end, const float *x,
                   const float *scale, size_t step, uint8_t *codes);
-    /* begin % 8 == 0 */
-    void (*straight)(size_t begin, size_t end, const float *g, const uint8_t *mask, float *dx);
     /* n <= PQ_LEVELS_BLOCK elements of one channel; the sums of its lanes. */
     bool (*learned_run)(const pq_levels_book *book, size_t n, const float *x, const float *g,
                         float scale, float *dx, float *lanes);

@@ -44,13 +44,6 @@ static inline bool pq_level_codes(const pq_levels_book *book, size_t begin, size
     return nan;
 }
 
-static inline void pq_level_straight(size_t begin, size_t end, const float *g, const uint8_t *mask,
-                                     float *dx) {
-    for (size_t i = begin; i < end; i++) {
-        dx[i] = (mask[i / 8] >> i % 8 & 1) != 0 ? g[i] : 0.0F;
-    }
-}
-
 /* dx of one element, and its term of dscale. */
 static inline float pq_level_term(const pq_levels_book *book, float v, float g, float *dx) {
     const bool inside = pq_level_inside(book, v);

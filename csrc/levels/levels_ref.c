@@ -32,6 +32,5 @@ static bool learned_row(const pq_levels_book *book, size_t n, const float *x, co
 const struct pq_levels_kernel pq_levels_ref = {.in_registers = PQ_LEVELS_MOST,
                                                .values = values,
                                                .codes = codes,
-                                               .straight = pq_level_straight,
                                                .learned_run = learned_run,
                                                .learned_row = learned_row};

@@ -114,29 +114,6 @@ std::tuple<Tensor, Tensor> fake_levels(const Tensor &x, const Tensor &scale, con
     return {y, mask};
 }
 
-Tensor fake_levels_backward(const Tensor &grad, const Tensor &mask, const Shape &order) {
-    static const char op[] = "fake_levels_backward";
-    checked(op, "grad", grad);
-    Shape sorted = order;
-    std::sort(sorted.begin(), sorted.end());
-    if (sorted != identity(static_cast<size_t>(grad.dim()))) {
-        fail(op, "expected order to name each axis of " + text(shape_of(grad)) + " once, got " +
-                     text(order));
-    }
-    if (mask.scalar_type() != ScalarType::Byte || !mask.is_cpu() || !mask.is_contiguous() ||
-        mask.dim() != 1 || mask.numel() != (grad.numel() + 7) / 8) {
-        fail(op, "expected mask " + text(Shape{(grad.numel() + 7) / 8}) +
-                     " of torch.uint8, contiguous, on cpu, got " + text(shape_of(mask)));
-    }
-    const Dense g = {order, make_contiguous(permute(grad, order))};
-    const Tensor dx = empty(shape_of(g.data));
-    Call call(op);
-    call.check(pq_levels_straight(call.exec(), static_cast<size_t>(grad.numel()),
-                                  g.data.const_data_ptr<float>(), mask.const_data_ptr<uint8_t>(),
-                                  dx.mutable_data_ptr<float>()));
-    return g.back(dx);
-}
-
 Tensor fake_levels_learned(const Tensor &x, const Tensor &scale, const Tensor &levels,
                            const Tensor &thresholds, std::optional<int64_t> axis,
                            double grad_factor) {

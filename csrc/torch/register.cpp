@@ -21,7 +21,6 @@ STABLE_TORCH_LIBRARY_IMPL(pyquant, CPU, m) {
     m.impl("observe_minmax", TORCH_BOX(&pyquant::observe_minmax));
     m.impl("observe_histogram", TORCH_BOX(&pyquant::observe_histogram));
     m.impl("fake_levels", TORCH_BOX(&pyquant::fake_levels));
-    m.impl("fake_levels_backward", TORCH_BOX(&pyquant::fake_levels_backward));
     m.impl("fake_levels_learned", TORCH_BOX(&pyquant::fake_levels_learned));
     m.impl("fake_levels_learned_backward", TORCH_BOX(&pyquant::fake_levels_learned_backward));
 }

@@ -152,7 +152,6 @@ void observe_minmax(const Tensor &x, const Tensor &minimum, const Tensor &maximu
 void observe_histogram(const Tensor &x, const Tensor &counts, const Tensor &meta);
 std::tuple<Tensor, Tensor> fake_levels(const Tensor &x, const Tensor &scale, const Tensor &levels,
                                        const Tensor &thresholds, std::optional<int64_t> axis);
-Tensor fake_levels_backward(const Tensor &grad, const Tensor &mask, const Shape &order);
 Tensor fake_levels_learned(const Tensor &x, const Tensor &scale, const Tensor &levels,
                            const Tensor &thresholds, std::optional<int64_t> axis,
                            double grad_factor);

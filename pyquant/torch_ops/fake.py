@@ -20,7 +20,7 @@ from .grid import check_float
 from .lanes import halve, round_to_integer, sum_columns, sum_runs
 from .library import autocast_off, define
 
-__all__: list[str] = []
+__all__ = ["pack", "straight_backward", "straight_setup"]
 
 _SHORT = 16
 
@@ -93,7 +93,7 @@ def _steps(
     return _Steps(layout.to_memory(x), scale.reshape(shape), low, high)
 
 
-def _pack(bits: Tensor) -> Tensor:
+def pack(bits: Tensor) -> Tensor:
     """Bit i in bit i % 8 of byte i / 8."""
     missing = -bits.numel() % 8
     flat = torch.nn.functional.pad(bits.reshape(-1).to(torch.uint8), (0, missing)).reshape(-1, 8)
@@ -114,7 +114,7 @@ def body(
     s = _steps(op, layout, x, scale, zero_point, quant_min, quant_max)
     k = round_to_integer(s.v)
     kept = torch.clamp(k, s.low, s.high)
-    return layout.from_memory(kept * s.scale), _pack(kept == k)
+    return layout.from_memory(kept * s.scale), pack(kept == k)
 
 
 def _fake(x: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
@@ -122,18 +122,20 @@ def _fake(x: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
     return layout.empty_like(x), x.new_empty(((x.numel() + 7) // 8,), dtype=torch.uint8)
 
 
-def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+def straight_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    """Keep the mask, the second result, for `straight_backward`."""
     ctx.layout = find_layout("fake_quantize", inputs[0], None)
-    ctx.shape = inputs[0].shape
+    ctx.others = (None,) * (len(inputs) - 1)
     ctx.save_for_backward(output[1])
 
 
-def _backward(ctx: Any, grad: Tensor, _: Tensor | None) -> tuple[Tensor | None, ...]:
+def straight_backward(ctx: Any, grad: Tensor, _: Tensor | None) -> tuple[Tensor | None, ...]:
+    """The gradient of x alone: that of the result inside the mask, else 0."""
     (mask,) = ctx.saved_tensors
     with autocast_off(grad):
         in_order = ctx.layout.to_memory(grad)
         masked = torch.ops.pyquant.fake_quantize_backward(in_order, mask)
-    return ctx.layout.from_memory(masked), None, None, None, None, None
+    return ctx.layout.from_memory(masked), *ctx.others
 
 
 define(
@@ -141,8 +143,8 @@ define(
     "-> (Tensor, Tensor)",
     body,
     _fake,
-    _setup,
-    _backward,
+    straight_setup,
+    straight_backward,
 )
 
 

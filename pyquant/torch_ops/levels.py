@@ -15,26 +15,19 @@ a gradient has the same bits from the shim and from any device.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from .fake import pack, straight_backward, straight_setup
 from .fake_layout import Layout, find_layout, memory_order
 from .grid import check_float
 from .library import autocast_off, define
 
-__all__ = ["memory_order"]
+__all__: list[str] = []
 
 _LANES, _BLOCK, _PIECE, _ROWS, _MOST = 16, 2048, 65536, 128, 256
-
-
-def _inverse(order: Sequence[int]) -> list[int]:
-    inverse = [0] * len(order)
-    for place, axis in enumerate(order):
-        inverse[axis] = place
-    return inverse
 
 
 def _check(op: str, x: Tensor, scale: Tensor, levels: Tensor, thresholds: Tensor, axis: int | None) -> None:
@@ -96,14 +89,6 @@ def _place(x: Tensor, scale: Tensor, levels: Tensor, thresholds: Tensor, axis: i
     return _Placed(layout, v, s, code, torch.logical_and(v >= levels[0], v <= levels[-1]))
 
 
-def _new_like(x: Tensor, order: Sequence[int]) -> Tensor:
-    return x.new_empty([x.shape[d] for d in order]).permute(_inverse(order))
-
-
-def _bit_values(like: Tensor) -> Tensor:
-    return torch.tensor([1, 2, 4, 8, 16, 32, 64, 128], dtype=torch.uint8, device=like.device)
-
-
 # ---- fake_levels: straight-through ----
 
 
@@ -113,74 +98,23 @@ def fake_levels_body(
     _check("fake_levels", x, scale, levels, thresholds, axis)
     _check_values("fake_levels", x, scale, levels, thresholds)
     p = _place(x, scale, levels, thresholds, axis)
-    bits = torch.nn.functional.pad(p.inside.reshape(-1).to(torch.uint8), (0, -x.numel() % 8))
-    mask = (bits.reshape(-1, 8) * _bit_values(x)).sum(dim=1, dtype=torch.uint8)
-    return p.layout.from_memory(levels[p.code] * p.scale), mask
+    return p.layout.from_memory(levels[p.code] * p.scale), pack(p.inside)
 
 
 def _fake_levels_fake(
     x: Tensor, scale: Tensor, levels: Tensor, thresholds: Tensor, axis: int | None
 ) -> tuple[Tensor, Tensor]:
     _check("fake_levels", x, scale, levels, thresholds, axis)
-    return _new_like(x, memory_order(x)), x.new_empty(((x.numel() + 7) // 8,), dtype=torch.uint8)
-
-
-def _straight_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    ctx.order = list(memory_order(inputs[0]))
-    ctx.save_for_backward(output[1])
-    ctx.set_materialize_grads(False)
-
-
-def _straight_backward(ctx: Any, grad: Tensor | None, _: Tensor | None) -> tuple[Tensor | None, ...]:
-    if grad is None:
-        return (None,) * 5
-    (mask,) = ctx.saved_tensors
-    with autocast_off(grad):
-        dx = torch.ops.pyquant.fake_levels_backward(grad, mask, ctx.order)
-    return dx, None, None, None, None
+    layout = find_layout("levels", x, None)
+    return layout.empty_like(x), x.new_empty(((x.numel() + 7) // 8,), dtype=torch.uint8)
 
 
 define(
     "fake_levels(Tensor x, Tensor scale, Tensor levels, Tensor thresholds, int? axis) -> (Tensor, Tensor)",
     fake_levels_body,
     _fake_levels_fake,
-    _straight_setup,
-    _straight_backward,
-)
-
-
-def _check_straight(grad: Tensor, mask: Tensor, order: list[int]) -> None:
-    op = "fake_levels_backward"
-    check_float(op, "grad", grad)
-    if sorted(order) != list(range(grad.dim())):
-        raise RuntimeError(
-            f"{op}: expected order to name each axis of {tuple(grad.shape)} once, got {tuple(order)}"
-        )
-    size = (grad.numel() + 7) // 8
-    if tuple(mask.shape) != (size,) or mask.dtype != torch.uint8 or mask.device != grad.device:
-        raise RuntimeError(
-            f"{op}: expected mask ({size},) of torch.uint8, contiguous, on {grad.device}, "
-            f"got {tuple(mask.shape)}"
-        )
-
-
-def fake_levels_backward_body(grad: Tensor, mask: Tensor, order: list[int]) -> Tensor:
-    _check_straight(grad, mask, order)
-    dense = grad.permute(order).contiguous()
-    bits = torch.bitwise_and(mask.reshape(-1, 1), _bit_values(mask)) != 0
-    inside = bits.reshape(-1)[: grad.numel()].reshape(dense.shape)
-    return torch.where(inside, dense, 0.0).permute(_inverse(order))
-
-
-def _fake_levels_backward_fake(grad: Tensor, mask: Tensor, order: list[int]) -> Tensor:
-    _check_straight(grad, mask, order)
-    return _new_like(grad, order)
-
-
-define(
-    "fake_levels_backward(Tensor grad, Tensor mask, int[] order) -> Tensor",
-    fake_levels_backward_body,
-    _fake_levels_backward_fake,
+    straight_setup,
+    straight_backward,
 )
 
 
@@ -208,7 +142,7 @@ def _fake_levels_learned_fake(
 ) -> Tensor:
     _check_factor("fake_levels_learned", grad_factor)
     _check("fake_levels_learned", x, scale, levels, thresholds, axis)
-    return _new_like(x, memory_order(x))
+    return find_layout("levels", x, None).empty_like(x)
 
 
 def _learned_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -328,7 +262,7 @@ def _fake_levels_learned_backward_fake(
 ) -> tuple[Tensor, Tensor]:
     op = "fake_levels_learned_backward"
     _check_learned(op, grad, x, scale, levels, thresholds, axis, grad_factor)
-    return _new_like(x, memory_order(x)), x.new_empty(scale.shape)
+    return find_layout("levels", x, None).empty_like(x), x.new_empty(scale.shape)
 
 
 define(

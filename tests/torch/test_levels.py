@@ -16,12 +16,12 @@ from torch import Tensor
 from pyquant import ops
 from pyquant.torch_ops import levels as module
 from pyquant.torch_ops import shim_loaded
+from pyquant.torch_ops.fake_layout import memory_order
 
 from .cases import op, wild
 
 BODIES = {
     "fake_levels": module.fake_levels_body,
-    "fake_levels_backward": module.fake_levels_backward_body,
     "fake_levels_learned": module.fake_levels_learned_body,
     "fake_levels_learned_backward": module.fake_levels_learned_backward_body,
 }
@@ -87,8 +87,6 @@ def test_shim_equals_pure_torch() -> None:
         for got, want in zip((y, mask), BODIES["fake_levels"](*args), strict=True):
             same(got, want)
         g = torch.randn(x.shape, generator=torch.Generator().manual_seed(2))
-        order = module.memory_order(x)
-        same(op("fake_levels_backward")(g, mask, order), BODIES["fake_levels_backward"](g, mask, order))
         same(op("fake_levels_learned")(*args, 0.5), BODIES["fake_levels_learned"](*args, 0.5))
         same(op("fake_levels_learned")(*args, 0.5), y)
         finite = (g, x.clamp(-1e6, 1e6), *args[1:], 0.25)
@@ -110,7 +108,7 @@ def test_values_and_mask_against_numpy() -> None:
         y, mask = op("fake_levels")(x, scale, table, thresholds, axis)
         assert np.array_equal(y.numpy(), want)
         inside = (v >= table[0].item()) & (v <= table[-1].item())
-        order = module.memory_order(x)
+        order = memory_order(x)
         packed = np.packbits(inside.transpose(order).reshape(-1), bitorder="little")
         assert np.array_equal(mask.numpy(), packed)
         assert np.array_equal(ops.levels(x.numpy(), scale.reshape(-1), table, thresholds, axis=axis), want)
@@ -224,11 +222,9 @@ def test_opcheck(axis: int | None, permuted: bool) -> None:
     scale = torch.full((channels,), 0.3, requires_grad=True)
     table, thresholds = codebook(8, "even")
     args = (table, thresholds, axis)
-    mask = op("fake_levels")(x.detach(), scale.detach(), *args)[1]
     tests = [
         (op("fake_levels"), (x, scale.detach(), *args)),
         (op("fake_levels_learned"), (x, scale, *args, 0.5)),
-        (op("fake_levels_backward"), (x.detach(), mask, module.memory_order(x))),
         (op("fake_levels_learned_backward"), (x.detach(), x.detach(), scale.detach(), *args, 0.5)),
     ]
     for function, inputs in tests:
@@ -282,21 +278,12 @@ def test_rule(args: tuple[Any, ...], rule: str) -> None:
 
 
 def test_rules_of_the_gradients() -> None:
-    mask = torch.zeros(2, dtype=torch.uint8)
-    for name in BODIES:
-        for function in (op(name), BODIES[name]):
-            if name == "fake_levels_backward":
-                with pytest.raises(RuntimeError, match=rf"^{name}: expected mask \(2,\)"):
-                    function(X, mask[:1], [0, 1])
-                with pytest.raises(RuntimeError, match=rf"^{name}: expected mask"):
-                    function(X, mask.int(), [0, 1])
-                with pytest.raises(RuntimeError, match=rf"^{name}: expected order to name each axis"):
-                    function(X, mask, [0, 0])
-            elif name == "fake_levels_learned_backward":
-                with pytest.raises(RuntimeError, match=rf"^{name}: expected grad \(3, 4\), got \(4, 3\)"):
-                    function(X.t(), X, S, L, T, None, 1.0)
-                with pytest.raises(RuntimeError, match=rf"^{name}: .*expected a finite grad_factor"):
-                    function(X, X, S, L, T, None, float("inf"))
+    name = "fake_levels_learned_backward"
+    for function in (op(name), BODIES[name]):
+        with pytest.raises(RuntimeError, match=rf"^{name}: expected grad \(3, 4\), got \(4, 3\)"):
+            function(X.t(), X, S, L, T, None, 1.0)
+        with pytest.raises(RuntimeError, match=rf"^{name}: .*expected a finite grad_factor"):
+            function(X, X, S, L, T, None, float("inf"))
 
 
 def test_numpy_errors() -> None:

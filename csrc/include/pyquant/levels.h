@@ -20,7 +20,7 @@
  * about the outputs then. No product overflows: 2^124.
  *
  * Gradients (g is dL/dx_hat):
- *     straight through  dx = g inside the mask, else +0
+ *     straight through  dx = g inside the mask, else +0 (pq_fake_backward)
  *     learned scale     dx likewise, and with d = fl32(levels[code] - v) inside, levels[0] below,
  *                       levels[count - 1] above (the derivative of x_hat to the scale, with the
  *                       rounding held straight through: LSQ, arXiv 1902.08153, eq. 3)
@@ -68,9 +68,6 @@ PQ_NODISCARD pq_status pq_levels_values(const pq_exec *exec, const pq_levels_arg
                                         const float *x, float *x_hat, uint8_t *mask);
 PQ_NODISCARD pq_status pq_levels_codes(const pq_exec *exec, const pq_levels_args *args,
                                        const float *x, uint8_t *codes);
-/* dx may be g. */
-PQ_NODISCARD pq_status pq_levels_straight(const pq_exec *exec, size_t n, const float *g,
-                                          const uint8_t *mask, float *dx);
 /* dscale [channels] is written only on success. dx may be g or x. */
 PQ_NODISCARD pq_status pq_levels_learned(const pq_exec *exec, const pq_levels_args *args,
                                          double factor, const float *x, const float *g, float *dx,
