@@ -35,23 +35,12 @@ ROWS = (*WIDTHS, *(f"{MIXED_AT} {name}" for name in (*SINGLE, MIXED)))
 
 def options_of(arguments: argparse.Namespace, row: str, seed: int, out: Path) -> argparse.Namespace:
     """Those of examples/qat_vit.py."""
-    return argparse.Namespace(
-        batch=64,
-        calib=512,
-        config=None,
-        distill=arguments.distill,
-        dropout=False,
-        epochs=arguments.epochs,
-        lr=RATES[row.partition(" ")[0]],
-        out=out,
-        patience=arguments.epochs,
-        plan=None,
-        quiet=True,
-        save_every=0,
-        scale_lr=None,
-        seed=seed,
-        weight_decay=0.01,
-    )
+    import qat_vit
+
+    options = qat_vit.parse(["--quiet", f"--out={out}", f"--seed={seed}", "--save-every=0"])
+    options.epochs = options.patience = arguments.epochs
+    options.distill, options.lr = arguments.distill, RATES[row.partition(" ")[0]]
+    return options
 
 
 def configure(row: str, options: argparse.Namespace, model: Any, calibration: list[Any]) -> None:

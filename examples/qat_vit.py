@@ -15,6 +15,7 @@ import argparse
 import csv
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -249,7 +250,7 @@ def draw(path: Path, history: list[dict[str, float]], before: float) -> None:
     plt.close(figure)
 
 
-def parse() -> argparse.Namespace:
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--data", type=Path, help="CIFAR-10's binary files; digits without it")
     parser.add_argument("--checkpoint", type=Path, help="a transformers ViT for --data")
@@ -281,7 +282,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--fresh", action="store_true", help="begin anew where a checkpoint is")
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
     parser.add_argument("--out", type=Path, default=Path("qat_out"))
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     if (options.data is None) != (options.checkpoint is None):
         parser.error("--data and --checkpoint go together")
     if options.config is None and options.plan is None:
