@@ -11,7 +11,17 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-__all__ = ["BUILD", "MALLOC", "ROOT", "commit", "compiled_by", "describe", "last_level_cache", "versions"]
+__all__ = [
+    "BUILD",
+    "HELD",
+    "MALLOC",
+    "ROOT",
+    "commit",
+    "compiled_by",
+    "describe",
+    "last_level_cache",
+    "versions",
+]
 
 ROOT = Path(__file__).resolve().parents[1]
 BUILD = ROOT / "build" / "benchmarks"
@@ -22,6 +32,8 @@ MALLOC = {
     "MALLOC_TRIM_THRESHOLD_": "4294967296",
     "MALLOC_TOP_PAD_": "268435456",
 }
+# What holds pyquant, torch, oneDNN and MKL to a lesser instruction set than the machine's.
+HELD = ("PYQUANT_ISA", "ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS")
 PACKAGES = ("numpy", "torch", "onnxruntime", "onnx", "openvino", "nncf", "torchao", "transformers")
 
 
@@ -103,5 +115,5 @@ def describe() -> dict[str, Any]:
         "caches": caches(),
         "cpu_features": list(_C.cpu_features()),
         "load": os.getloadavg()[0],
-        "environment": {n: os.environ[n] for n in (*MALLOC, "OMP_NUM_THREADS") if n in os.environ},
+        "environment": {n: os.environ[n] for n in (*MALLOC, "OMP_NUM_THREADS", *HELD) if n in os.environ},
     }

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import goals, results
+from benchmarks.machine import HELD
 from benchmarks.workload import OURS, WORKLOADS
 
 __all__ = ["main", "markdown"]
@@ -46,7 +47,7 @@ def markdown(documents: Sequence[Document], pictures: Sequence[str] = ()) -> str
             continue
         parts.append(_machine(here))
         parts += [f"![Roofline, {isa}]({name})\n" for name in pictures if name == f"roofline-{isa}.png"]
-        several = len({d["machine"]["cpu"] for d in here}) > 1
+        several = len({_cpu(d) for d in here}) > 1
         for document in sorted(here, key=lambda d: (_order(d["workload"]), d["threads"])):
             parts.append(_section(document, several))
         parts.append(_goals(here))
@@ -57,11 +58,19 @@ def _order(workload: str) -> tuple[int, str]:
     return (WORKLOADS.index(workload) if workload in WORKLOADS else len(WORKLOADS), workload)
 
 
+def _cpu(document: Document) -> str:
+    """The CPU, and what held it to an instruction set."""
+    machine = document["machine"]
+    set_ = machine.get("environment", {})
+    held = [f"{name}={set_[name]}" for name in HELD if name in set_]
+    return f"{machine['cpu']}{' held by ' if held else ''}{', '.join(held)}"
+
+
 def _machine(documents: Sequence[Document]) -> str:
     """CPU, compiler and versions, once if all files agree."""
     lines = []
     for what, values in (
-        ("CPU", [d["machine"]["cpu"] for d in documents]),
+        ("CPU", [_cpu(d) for d in documents]),
         ("Compiler", [d["build"]["compiler"] for d in documents]),
         ("Commit", [d["commit"] for d in documents]),
         ("Versions", [", ".join(f"{k} {v}" for k, v in d["versions"].items()) for d in documents]),
@@ -74,7 +83,7 @@ def _section(document: Document, name_cpu: bool) -> str:
     threads = document["threads"]
     title = f"### {document['title']}; {threads} thread{'s' if threads > 1 else ''}\n"
     if name_cpu:
-        title += f"\nMeasured on {document['machine']['cpu']}.\n"
+        title += f"\nMeasured on {_cpu(document)}.\n"
     rows = document["rows"]
     if not rows:
         return title + "\nNo rows.\n"
