@@ -15,9 +15,10 @@ from pyquant.coverage import Coverage
 from pyquant.engine import IntegerModel
 from pyquant.errors import CoverageError
 from pyquant.graph.aten import base_of, is_view, kind_of
+from pyquant.graph.calling import bind_call, without_none
 from pyquant.graph.grid import qparams_of
 from pyquant.graph.lower import Lowering, NotLoweredError, lower_nodes
-from pyquant.graph.prepared import Prepared, _bind, _without_none
+from pyquant.graph.prepared import Prepared
 from pyquant.graph.sites import QuantizeSite, Site
 from pyquant.qparams import QParams
 
@@ -82,7 +83,7 @@ class HybridModel(nn.Module):
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Call it like the original model (without labels)."""
         signature = self.prepared._signature
-        given = _bind(signature, args, kwargs)
+        given = bind_call(signature, args, kwargs)
         env: dict[str, Any] = {}
         for step in self._plan:
             if isinstance(step, Segment):
@@ -95,7 +96,7 @@ class HybridModel(nn.Module):
                 env[step.name] = self._run_node(step, env)
         results: Any = self._output.args[0]
         flat = [None if n is None else env[n.name] for n in results]
-        return _without_none(pytree.tree_unflatten(flat, signature.output_spec))
+        return without_none(pytree.tree_unflatten(flat, signature.output_spec))
 
     def _run_node(self, node: fx.Node, env: dict[str, Any]) -> Any:
         if node.op == "get_attr":

@@ -19,6 +19,7 @@ from pyquant.coverage import Coverage, CoverageRow
 from pyquant.errors import CalibrationError, CaptureError
 from pyquant.graph.aten import LABELS
 from pyquant.graph.build import Built, Row
+from pyquant.graph.calling import bind_call, without_none
 from pyquant.graph.capture import Captured, Signature
 from pyquant.graph.checkpointing import Checkpointed
 from pyquant.graph.code import (
@@ -101,14 +102,14 @@ class Prepared(Checkpointed, nn.Module):
         TypeError
             The call does not fit the original signature.
         """
-        given = _bind(self._signature, args, kwargs)
+        given = bind_call(self._signature, args, kwargs)
         missing = frozenset(name for name in self._signature.inputs if given.get(name) is None)
         return missing, [given[name] for name in self._signature.inputs if name not in missing]
 
     def output_of(self, flat: Iterable[Any], missing: frozenset[str]) -> Any:
         """What a call returns, from the values of the graph's output node."""
         output = pytree.tree_unflatten(list(flat), self._signature.output_spec)
-        return _without_none(output) if missing else output
+        return without_none(output) if missing else output
 
     @property
     def _stage(self) -> str:
@@ -387,37 +388,6 @@ def _restore(parameters: tuple[tuple[str, int, Any], ...], name: str) -> Prepare
     return cls.__new__(cls)
 
 
-def _bind(signature: Signature, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments by name. Plain Python, so that torch.compile can trace it."""
-    slots = [n for n, kind, _ in signature.parameters if kind in (0, 1)]  # those that may be positional
-    if len(args) > len(slots):
-        raise TypeError(f"forward() takes {len(slots)} positional arguments but {len(args)} were given")
-    given: dict[str, Any] = dict(zip(slots, args, strict=False))
-    open_ended = any(kind == 4 for _, kind, _ in signature.parameters)  # **kwargs
-    named = {n for n, _, _ in signature.parameters}
-    for name, value in kwargs.items():
-        if name in given:
-            raise TypeError(f"forward() got multiple values for argument {name!r}")
-        if name not in named and not open_ended:
-            raise TypeError(f"forward() got an unexpected keyword argument {name!r}")
-        given[name] = value
-    defaults = {n: d for n, _, d in signature.parameters}
-    for name, value in given.items():
-        if value is None:
-            continue
-        if name in signature.inputs:
-            if not isinstance(value, torch.Tensor):
-                raise TypeError(f"forward() expected {name!r} to be a tensor, got {type(value).__name__}")
-            continue
-        fixed = signature.constants.get(name, defaults.get(name))
-        if isinstance(value, torch.Tensor) or value != fixed:
-            raise TypeError(
-                f"forward() was prepared without {name!r} (it was {fixed!r}); "
-                "give it in the example of prepare"
-            )
-    return given
-
-
 def _take_sizes_elsewhere(graph: fx.Graph, gone: set[fx.Node]) -> None:
     """Read the batch size from an input that stays: export reads it from any of them, labels included."""
     sizes = {
@@ -432,12 +402,3 @@ def _take_sizes_elsewhere(graph: fx.Graph, gone: set[fx.Node]) -> None:
             source, axis = node.args
             size = (source.meta.get("pq_shape") or {axis: None})[axis]
             node.args = sizes.get(size, node.args)
-
-
-def _without_none(value: Any) -> Any:
-    if isinstance(value, dict):
-        kept = {k: _without_none(v) for k, v in value.items() if v is not None}
-        return kept if type(value) is dict else type(value)(**kept)
-    if type(value) in (list, tuple):
-        return type(value)(_without_none(v) for v in value if v is not None)
-    return value
