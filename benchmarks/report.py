@@ -81,9 +81,8 @@ def _machine(documents: Sequence[Document]) -> str:
 
 def _section(document: Document, name_cpu: bool) -> str:
     threads = document["threads"]
-    title = f"### {document['title']}; {threads} thread{'s' if threads > 1 else ''}\n"
-    if name_cpu:
-        title += f"\nMeasured on {_cpu(document)}.\n"
+    where = f", {_cpu(document)}" if name_cpu else ""
+    title = f"### {document['title']}; {threads} thread{'s' if threads > 1 else ''}{where}\n"
     rows = document["rows"]
     if not rows:
         return title + "\nNo rows.\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import shutil
@@ -28,8 +29,6 @@ SHIM = "pyquant/lib/libpyquant_torch.so"
 def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel's content. Objects come from the incremental build; build/lib would keep deleted files."""
     folder = tmp_path_factory.mktemp("wheel")
-    for stale in (ROOT / "build").glob("lib*"):
-        shutil.rmtree(stale)
     command = [
         sys.executable,
         "-m",
@@ -42,7 +41,12 @@ def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
         folder,
         ".",
     ]
-    run(*command, env={**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1"})
+    (ROOT / "build").mkdir(exist_ok=True)
+    with (ROOT / "build" / "wheel.lock").open("w") as lock:  # another worker may want one too
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for stale in (ROOT / "build").glob("lib*"):
+            shutil.rmtree(stale)
+        run(*command, env={**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1"})
     (wheel,) = folder.glob("pyquant_integer-*.whl")
     zipfile.ZipFile(wheel).extractall(folder / "content")
     return folder / "content"
