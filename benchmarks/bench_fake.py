@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmarks.workload import Peer, Row, Settings
-from pyquant.torch_ops import edge, fake
+from pyquant.quantizers import codebooks
+from pyquant.torch_ops import edge, fake, levels
 
 __all__ = ["TITLE", "rows"]
 
@@ -168,6 +169,27 @@ def behind_edge(settings: Settings, name: str, size: int) -> Row:
     return made
 
 
+def onto_levels(settings: Settings, name: str, size: int, bits: int) -> Row:
+    """A codebook of powers of sqrt 2, searched in registers or by a table; torch has bucketize."""
+    codebook = codebooks.log_sqrt2(bits)
+    table, thresholds = map(torch.from_numpy, (codebook.levels, codebook.thresholds))
+    x, scale = torch.softmax(normal(size, 0), dim=1), torch.tensor(0.05)
+    args = (x, scale, table, thresholds, None)
+    made = start(
+        settings,
+        name,
+        lambda: _pyquant.fake_levels(*args),
+        lambda: levels.fake_levels_body(*args),
+        operands=2,
+    )
+
+    def theirs() -> Tensor:
+        return table[torch.bucketize(x / scale, thresholds, right=True)] * scale
+
+    made.peer("torch float32", lambda: peer(theirs))
+    return made
+
+
 OPS: dict[str, Callable[[Settings, str, int], Row]] = {
     "forward": partial(forward, axis=None),
     "forward per channel": partial(forward, axis=0),
@@ -175,4 +197,6 @@ OPS: dict[str, Callable[[Settings, str, int], Row]] = {
     "learned, both ways": partial(learned, axis=None),
     "learned per channel, both ways": partial(learned, axis=0),
     "behind a learned edge": behind_edge,
+    "onto 16 levels, log sqrt 2": partial(onto_levels, bits=4),
+    "onto 64 levels, log sqrt 2": partial(onto_levels, bits=6),
 }
