@@ -125,6 +125,23 @@ def test_shim_equals_pure_torch(shape: tuple[int, ...], axis: int | None, levels
         torch.set_num_threads(before)
 
 
+@needs_shim
+@pytest.mark.parametrize("channels", [1, 7, 64])
+def test_one_learned_zero_point_for_all_channels(channels: int) -> None:
+    generator = torch.Generator().manual_seed(channels)
+    x, grad = (torch.randn((5, channels, 33), generator=generator) for _ in range(2))
+    scale, zero = torch.rand(channels, generator=generator) + 0.05, torch.tensor(1.3)
+    rest = (1, -8, 7, 0.25)
+    got = op("fake_quantize_learned_backward")(grad, x, scale, zero, *rest)
+    want = fake.learned_backward_body(grad, x, scale, zero, *rest)
+    for mine, theirs in zip(got, want, strict=True):
+        assert torch.equal(bits(mine), bits(theirs))
+    each = op("fake_quantize_learned_backward")(grad, x, scale, zero.expand(channels), *rest)
+    assert got[2].shape == ()
+    assert torch.allclose(got[2], each[2].sum(), rtol=1e-4, atol=1e-4)
+    assert torch.equal(got[1], each[1])
+
+
 @pytest.mark.parametrize("axis", [None, 0, 1])
 def test_against_torch(axis: int | None) -> None:
     """torch multiplies by the reciprocal: values next to a tie are left out."""
