@@ -1,6 +1,5 @@
 #include <algorithm>
 #include <cmath>
-#include <numeric>
 
 #include "torch/shim.h"
 
@@ -83,29 +82,6 @@ std::tuple<Tensor, Tensor> lookup_backward(const Tensor &grad, const Tensor &x, 
                                   g.const_data_ptr<float>(), operand.const_data_ptr<float>(),
                                   out.mutable_data_ptr<float>(), sum.mutable_data_ptr<double>()));
     return {out, sum};
-}
-
-/* The axes of a dense tensor in the order of memory, or as they are where it has gaps. */
-static Shape memory_order(const Tensor &x) {
-    Shape order(static_cast<size_t>(x.dim()));
-    std::iota(order.begin(), order.end(), 0);
-    if (x.is_contiguous()) {
-        return order;
-    }
-    const auto strides = x.strides();
-    Shape sorted = order;
-    std::stable_sort(sorted.begin(), sorted.end(), [&](int64_t a, int64_t b) {
-        return strides[static_cast<size_t>(a)] > strides[static_cast<size_t>(b)];
-    });
-    return permute(x, sorted).is_contiguous() ? sorted : order;
-}
-
-static Shape inverse(const Shape &order) {
-    Shape back(order.size());
-    for (size_t i = 0; i < order.size(); i++) {
-        back[static_cast<size_t>(order[i])] = static_cast<int64_t>(i);
-    }
-    return back;
 }
 
 static Tensor in_order(const char *op, const char *name, const Tensor &x, const Shape &order) {

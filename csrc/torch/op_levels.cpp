@@ -2,7 +2,6 @@
  * lies likewise, and the bits of a mask are in that order (pyquant/torch_ops/levels.py has the
  * rule). */
 #include <algorithm>
-#include <numeric>
 
 #include "torch/shim.h"
 
@@ -17,35 +16,13 @@ struct Dense {
     Shape order;
     Tensor data;
     Tensor back(const Tensor &y) const {
-        Shape inverse(order.size());
-        for (size_t i = 0; i < order.size(); i++) {
-            inverse[static_cast<size_t>(order[i])] = static_cast<int64_t>(i);
-        }
-        return permute(y, inverse);
+        return permute(y, inverse(order));
     }
 };
 
-Shape identity(size_t dim) {
-    Shape order(dim);
-    std::iota(order.begin(), order.end(), 0);
-    return order;
-}
-
 Dense dense(const char *op, const char *name, const Tensor &x) {
-    checked(op, name, x);
-    const auto strides = x.strides();
-    Shape order = identity(static_cast<size_t>(x.dim()));
-    if (x.is_contiguous()) {
-        return {order, x};
-    }
-    std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) {
-        return strides[static_cast<size_t>(a)] > strides[static_cast<size_t>(b)];
-    });
-    const Tensor sorted = permute(x, order);
-    if (sorted.is_contiguous()) {
-        return {order, sorted};
-    }
-    return {identity(order.size()), make_contiguous(x)};
+    const Shape order = memory_order(checked(op, name, x));
+    return {order, make_contiguous(permute(x, order))};
 }
 
 /* `x` as it lies, the codebook, and the channels in that order of axes. */

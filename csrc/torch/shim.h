@@ -49,7 +49,8 @@ class Call {
     pq_exec exec_;
 };
 
-/* A strided float32 CPU tensor, as it is, or contiguous. */
+/* A strided float32 CPU tensor, as it is, or contiguous (make_: torch::stable has the other name,
+ * which an argument of its type would find too). */
 const Tensor &checked(const char *op, const char *name, const Tensor &x);
 Tensor make_contiguous(const Tensor &x);
 inline Tensor contiguous(const char *op, const char *name, const Tensor &x) {
@@ -76,6 +77,10 @@ Tensor empty(const Shape &shape,
  * the axes where they are is x itself. */
 Tensor expand(const Tensor &x, const Shape &shape);
 Tensor permute(const Tensor &x, const Shape &order);
+/* The axes of a dense tensor in the order of memory, or as they are where it has gaps; and the way
+ * back. */
+Shape memory_order(const Tensor &x);
+Shape inverse(const Shape &order);
 
 /* A schema's str. The wrapper of libtorch 2.10 to 2.13 for std::string leaks one per call. */
 std::string take(StringHandle handle);

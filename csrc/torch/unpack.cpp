@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <array>
+#include <numeric>
 #include <sstream>
 #include <stdexcept>
 
@@ -133,6 +134,28 @@ Tensor expand(const Tensor &x, const Shape &shape) {
 
 Tensor permute(const Tensor &x, const Shape &order) {
     return std::is_sorted(order.begin(), order.end()) ? x : dispatch("aten::permute", x, order);
+}
+
+Shape memory_order(const Tensor &x) {
+    Shape order(static_cast<size_t>(x.dim()));
+    std::iota(order.begin(), order.end(), 0);
+    if (x.is_contiguous()) {
+        return order;
+    }
+    const auto strides = x.strides();
+    Shape sorted = order;
+    std::stable_sort(sorted.begin(), sorted.end(), [&](int64_t a, int64_t b) {
+        return strides[static_cast<size_t>(a)] > strides[static_cast<size_t>(b)];
+    });
+    return permute(x, sorted).is_contiguous() ? sorted : order;
+}
+
+Shape inverse(const Shape &order) {
+    Shape back(order.size());
+    for (size_t i = 0; i < order.size(); i++) {
+        back[static_cast<size_t>(order[i])] = static_cast<int64_t>(i);
+    }
+    return back;
 }
 
 std::string take(StringHandle handle) {

@@ -39,18 +39,19 @@ def define(
     fake : callable
         Shapes and dtypes only; it makes the same checks of metadata as the body.
     setup_context, backward : callable, optional
-        As :func:`torch.library.register_autograd` takes them, for an op whose arguments are all positional.
-        Without them the op is invisible to
-        autograd (observers mutate their state and return nothing).
+        As :func:`torch.library.register_autograd` takes them, both or neither, for an op whose arguments are
+        all positional. Without them the op is invisible to autograd (observers mutate their state and
+        return nothing).
     """
     name = schema[: schema.index("(")]
     LIBRARY.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
     LIBRARY.impl(name, body, "CompositeExplicitAutograd")
     torch.library.register_fake(f"pyquant::{name}", fake, lib=LIBRARY)
-    if setup_context is not None and backward is not None:
-        LIBRARY.impl(name, _autograd(name, setup_context, backward), "Autograd", with_keyset=True)
-    else:
+    if backward is None:
         LIBRARY.impl(name, torch.library.fallthrough_kernel, "Autograd")
+    else:
+        assert setup_context is not None, f"{name}: a gradient without what it is computed from"
+        LIBRARY.impl(name, _autograd(name, setup_context, backward), "Autograd", with_keyset=True)
     _switch_autocast_off(name)
 
 
