@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from benchmarks.workload import Peer, Row, Settings
+from benchmarks.workload import Peer, Row, Settings, rows_by_size
 from pyquant.quantizers import codebooks
 from pyquant.torch_ops import edge, fake, levels
 
@@ -29,12 +29,7 @@ _pyquant: Any = torch.ops.pyquant  # ops have no annotations
 
 def rows(settings: Settings) -> dict[str, Callable[[], Row]]:
     """Forward, straight-through and learned passes, and the gradient behind an edge."""
-    made: dict[str, Callable[[], Row]] = {}
-    for size in TINY if settings.tiny else SIZES:
-        for name, build in OPS.items():
-            title = f"{name} {CHANNELS}x{size}"
-            made[title] = partial(build, settings, title, size)
-    return made
+    return rows_by_size(settings, OPS, CHANNELS, TINY if settings.tiny else SIZES)
 
 
 def normal(size: int, seed: int) -> Tensor:

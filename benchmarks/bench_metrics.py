@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks import cases, peers
-from benchmarks.workload import Peer, Row, Settings
+from benchmarks.workload import Peer, Row, Settings, rows_by_size
 from pyquant import metrics, ops
 
 __all__ = ["TITLE", "rows"]
@@ -25,12 +25,7 @@ GRID = (8 / 127, 3, -128, 127)
 
 def rows(settings: Settings) -> dict[str, Callable[[], Row]]:
     """SQNR against float32 and against stored int8, and KL of logits."""
-    made: dict[str, Callable[[], Row]] = {}
-    for size in TINY if settings.tiny else SIZES:
-        for name, build in OPS.items():
-            title = f"{name} {SAMPLES}x{size}"
-            made[title] = partial(build, settings, title, size)
-    return made
+    return rows_by_size(settings, OPS, SAMPLES, TINY if settings.tiny else SIZES)
 
 
 def values(size: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

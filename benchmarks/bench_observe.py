@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from benchmarks import peers
-from benchmarks.workload import Row, Settings
+from benchmarks.workload import Row, Settings, rows_by_size
 from pyquant.torch_ops import HISTOGRAM_BINS, new_histogram, new_minmax, observe
 
 __all__ = ["TITLE", "rows"]
@@ -28,12 +28,7 @@ Observer = Callable[[Tensor, Tensor, Tensor], None]
 
 def rows(settings: Settings) -> dict[str, Callable[[], Row]]:
     """Ranges of a tensor and of channels, and the histogram that the searches for a range read."""
-    made: dict[str, Callable[[], Row]] = {}
-    for size in TINY if settings.tiny else SIZES:
-        for name, build in OPS.items():
-            title = f"{name} {CHANNELS}x{size}"
-            made[title] = partial(build, settings, title, size)
-    return made
+    return rows_by_size(settings, OPS, CHANNELS, TINY if settings.tiny else SIZES)
 
 
 def normal(size: int) -> Tensor:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.workload import FLAT, FLAT8
+from benchmarks.workload import FLAT, FLAT8, OURS
 
 __all__ = ["GOALS", "Goal", "Outcome", "outcomes"]
 
@@ -76,7 +76,7 @@ def over(name: str, candidate: str) -> Callable[[Row], float | None]:
     """Time of a candidate of ours over that of `name`."""
 
     def figure(row: Row) -> float | None:
-        ratios = {"pyquant": 1.0} | {each: found["median"] for each, found in row["ratios"].items()}
+        ratios = {OURS: 1.0} | {each: found["median"] for each, found in row["ratios"].items()}
         return float(ratios[candidate] / ratios[name]) if {name, candidate} <= set(ratios) else None
 
     return figure
@@ -98,9 +98,9 @@ def _training() -> Iterator[tuple[str, str, str, float, Callable[[Row], float | 
         ("metrics", "SQNR float32 *x131072", 0.45),
     ):
         yield workload, rows, "ns an element", asked, nanoseconds, True
-    for candidate in ("pyquant", "pyquant, W8A8-lsq", "pyquant, W4A8-lsq"):
-        what = f"{candidate.removeprefix('pyquant, ').replace('pyquant', 'W8A8')}: times a float step"
-        yield "qat", "step", what, 1.35, over("torch float32", candidate), True
+    for preset, candidate in (("W8A8", OURS), *((p, f"{OURS}, {p}") for p in ("W8A8-lsq", "W4A8-lsq"))):
+        step = over("torch float32", candidate)
+        yield "qat", "step", f"{preset}: times a float step", 1.35, step, True
 
 
 def _table() -> Iterator[Goal]:

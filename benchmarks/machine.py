@@ -4,24 +4,30 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
+import multiprocessing
 import os
 import platform
 import re
 import subprocess
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 __all__ = [
     "BUILD",
     "HELD",
     "MALLOC",
     "ROOT",
+    "alone",
     "commit",
     "compiled_by",
     "describe",
     "last_level_cache",
     "versions",
 ]
+
+Result = TypeVar("Result")
 
 ROOT = Path(__file__).resolve().parents[1]
 BUILD = ROOT / "build" / "benchmarks"
@@ -90,6 +96,12 @@ def compiled_by() -> dict[str, Any]:
     flags.pop("PQ_FLAGS_simde", None)
     note = re.search(rb"(GCC: \([^)]*\) [\d.]+|clang version [\d.]+)", Path(_C.__file__).read_bytes())
     return {"compiler": note.group(1).decode() if note else "unknown", "flags": flags}
+
+
+def alone(function: Callable[..., Result], *arguments: Any) -> Result:
+    """The result of a call in a new process; one that dies there is an error here."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(function, *arguments).result()
 
 
 def commit() -> str:

@@ -13,14 +13,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
 import re
 from pathlib import Path
 from typing import Any
 
 from benchmarks.bench_qat import CIFAR, FLOAT, PRESETS, RATE, fake_quantized, images, stepper
 from benchmarks.bench_vit import TINY, network
-from benchmarks.machine import cpu_model, versions
+from benchmarks.machine import alone, cpu_model, versions
 
 PEER = "torch fake-quantization, linear layers"
 NAMES = (FLOAT, *PRESETS.values(), PEER)
@@ -33,7 +32,8 @@ def held(field: str) -> float:
     return int(found[1]) / 1024
 
 
-def _measure(queue: Any, name: str, sizes: dict[str, int], threads: int, steps: int) -> None:
+def measure(name: str, sizes: dict[str, int], threads: int, steps: int) -> dict[str, float]:
+    """MiB of this process, before and over its steps."""
     import torch
 
     import pyquant as pq
@@ -41,30 +41,17 @@ def _measure(queue: Any, name: str, sizes: dict[str, int], threads: int, steps: 
     torch.set_num_threads(threads)
     x, _ = images(sizes)
     model = network(sizes)
-    groups: Any = model.parameters()
     if name == PEER:
         model = fake_quantized(model, x)
-        groups = model.parameters()
     elif name != FLOAT:
         model = pq.quantize(model, [x], config=name, progress=False)
-        groups = pq.param_groups(model, RATE)
+    groups = model.parameters() if name in (FLOAT, PEER) else pq.param_groups(model, RATE)
     step = stepper(model, groups, sizes)
     before = held("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
     for _ in range(steps):
         step()
-    queue.put({"before": before, "peak": held("VmHWM")})
-
-
-def measure(name: str, sizes: dict[str, int], threads: int, steps: int) -> dict[str, float]:
-    """MiB of a new process, before and over its steps."""
-    context = multiprocessing.get_context("spawn")
-    queue = context.Queue()
-    process = context.Process(target=_measure, args=(queue, name, sizes, threads, steps))
-    process.start()
-    found: dict[str, float] = queue.get()
-    process.join()
-    return found
+    return {"before": before, "peak": held("VmHWM")}
 
 
 def grown(found: dict[str, float]) -> float:
@@ -84,7 +71,7 @@ def main() -> None:
     from pyquant import _C
 
     sizes = TINY if options.tiny else CIFAR
-    found = {name: measure(name, sizes, options.threads, options.steps) for name in NAMES}
+    found = {name: alone(measure, name, sizes, options.threads, options.steps) for name in NAMES}
     real = found[FLOAT]
     result: dict[str, Any] = {
         "machine": {"cpu": cpu_model(), "isa": _C.isa_active(), "versions": versions()},

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
 import resource
 import statistics
 import time
@@ -23,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.bench_vit import DEIT_S, TINY, network
-from benchmarks.machine import cpu_model, versions
+from benchmarks.machine import alone, cpu_model, versions
 
 SCORES = {
     "accumulated": ("accumulated",),
@@ -89,7 +88,8 @@ def spread(values: Sequence[float]) -> dict[str, float]:
     return {"median": middle, "low": low, "high": high}
 
 
-def _peak(queue: Any, sizes: dict[str, int], batch: int, threads: int, batches: int, score: bool) -> None:
+def peak(sizes: dict[str, int], batch: int, threads: int, batches: int, score: bool) -> float:
+    """MiB that this process held at most, calibration on one batch included."""
     import torch
 
     import pyquant as pq
@@ -108,18 +108,7 @@ def _peak(queue: Any, sizes: dict[str, int], batch: int, threads: int, batches: 
         with torch.no_grad():
             for x in data():
                 model(x)
-    queue.put(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
-
-
-def peak(sizes: dict[str, int], batch: int, threads: int, batches: int, score: bool) -> float:
-    """MiB that a process of its own held at most, calibration on one batch included."""
-    context = multiprocessing.get_context("spawn")
-    queue = context.Queue()
-    process = context.Process(target=_peak, args=(queue, sizes, batch, threads, batches, score))
-    process.start()
-    found: float = queue.get()
-    process.join()
-    return found
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def main() -> None:
@@ -137,9 +126,9 @@ def main() -> None:
 
     sizes = TINY if options.tiny else DEIT_S
     batch, threads = options.batch, options.threads[-1]
-    memory = {"float model": peak(sizes, batch, threads, max(options.batches, default=1), False)}
+    memory = {"float model": alone(peak, sizes, batch, threads, max(options.batches, default=1), False)}
     for count in options.batches:
-        memory[f"{count} batches"] = peak(sizes, batch, threads, count, True)
+        memory[f"{count} batches"] = alone(peak, sizes, batch, threads, count, True)
     found: dict[str, Any] = {
         "machine": {"cpu": cpu_model(), "isa": _C.isa_active(), "versions": versions()},
         "images": {"batch": batch, "scored": SCORED * batch},

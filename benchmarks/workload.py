@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -24,6 +25,7 @@ __all__ = [
     "Settings",
     "Workload",
     "relative_error",
+    "rows_by_size",
 ]
 
 LOG = logging.getLogger("benchmarks")
@@ -207,6 +209,20 @@ class Row:
             self.gaps[f"limit {self.limit}"] = "this CPU lacks the instruction"
             return
         self.limits[self.limit] = Candidate(self.limit, run, work)
+
+
+def rows_by_size(
+    settings: Settings,
+    ops: Mapping[str, Callable[[Settings, str, int], Row]],
+    count: int,
+    sizes: Iterable[int],
+) -> dict[str, Callable[[], Row]]:
+    """Each op at each size, named ``op countxsize``."""
+    return {
+        (title := f"{name} {count}x{size}"): partial(build, settings, title, size)
+        for size in sizes
+        for name, build in ops.items()
+    }
 
 
 class Workload(Protocol):
